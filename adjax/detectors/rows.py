@@ -1,0 +1,88 @@
+"""Walking over the rows of a large array in blocks, so that nothing of size rows x components exists at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+def fold_rows(
+    step: Callable[[Any, Array, Array, Array], Any], carry: Any, x: Array, weight: Array, block_size: int
+) -> Any:
+    """Fold `carry = step(carry, rows, weights, start)` over blocks of rows.
+
+    The last block is moved back to end with the array, and the rows it shares with the block before get weight
+    0: every block has the same shape without padding, hence without copying, `x`.
+
+    Args:
+        step: (carry, (block, n_features) rows, (block,) weights, () int32 index of the first row) -> carry.
+        carry: what the fold starts from, a pytree.
+        x: (n_rows, n_features).
+        weight: (n_rows,).
+        block_size: rows a block; static.
+
+    Returns:
+        The last carry.
+    """
+    n_rows = x.shape[0]
+    block = min(block_size, n_rows)
+
+    def body(index: Array, carry: Any) -> Any:
+        start, fresh = _block(index, block, n_rows)
+        rows = lax.dynamic_slice_in_dim(x, start, block)
+        weights = jnp.where(fresh, lax.dynamic_slice_in_dim(weight, start, block), 0)
+        return step(carry, rows, weights, start)
+
+    return lax.fori_loop(0, -(-n_rows // block), body, carry)
+
+
+def map_rows(f: Callable[[Array], Array], n_rows: int, block_size: int, dtype: Any) -> Array:
+    """Concatenate `f(indices)` over blocks of row indices.
+
+    Args:
+        f: (block,) int32 row indices -> (block,) values.
+        n_rows: how many rows there are; static.
+        block_size: rows a block; static.
+        dtype: of the result.
+
+    Returns:
+        (n_rows,) values.
+    """
+    block = min(block_size, n_rows)
+
+    def body(index: Array, out: Array) -> Array:
+        start, _ = _block(index, block, n_rows)
+        return lax.dynamic_update_slice_in_dim(out, f(start + jnp.arange(block)), start, axis=0)
+
+    return lax.fori_loop(0, -(-n_rows // block), body, jnp.zeros(n_rows, dtype))
+
+
+def _block(index: Array, block: int, n_rows: int) -> tuple[Array, Array]:
+    """First row of block `index`, moved back at the end, and which of its rows no earlier block had."""
+    first = index * block
+    start = jnp.minimum(first, n_rows - block)
+    return start, start + jnp.arange(block) >= first
+
+
+def weighted_mean(x: Array, weight: Array, block_size: int) -> Array:
+    """Mean of the rows of `x` (n_rows, n_features) under `weight` (n_rows,); (n_features,).
+
+    Two passes: the second averages what the first left over, so that float32 keeps its digits at an offset of
+    1e6 and 10^6 rows.
+    """
+    share = weight / jnp.maximum(jnp.sum(weight), jnp.finfo(x.dtype).tiny)
+
+    def mean_of_deviations(centre: Array) -> Array:
+        def step(sums: Array, rows: Array, shares: Array, start: Array) -> Array:
+            # A padded row may hold anything, also NaN: keep it out, not only at weight 0.
+            deviations = jnp.where(shares[:, None] > 0, rows - centre[None, :], 0)
+            return sums + jnp.matmul(shares, deviations, precision=lax.Precision.HIGHEST)
+
+        return fold_rows(step, jnp.zeros_like(centre), x, share, block_size)
+
+    first = mean_of_deviations(jnp.zeros(x.shape[1], x.dtype))
+    return first + mean_of_deviations(first)

@@ -1,0 +1,77 @@
+"""The files of a DCASE Task 2 submission: scores per machine and the table of results.
+
+Formats: y-kawagu/dcase2020_task2_baseline. `anomaly_score_<type>_<id>.csv` has rows `file,score` without a header;
+`result.csv` has, for each machine type, its name, the header `id,AUC,pAUC`, a row an id, and `Average`.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from adjax.evaluation.metrics import Metrics, arithmetic_mean
+from adjax.types import DataError
+
+
+def score_file_name(machine_type: str, machine_id: str) -> str:
+    """`anomaly_score_slider_id_00.csv`; 2021 and later `anomaly_score_slider_section_00_test.csv`."""
+    suffix = "_test" if machine_id.startswith("section") else ""
+    return f"anomaly_score_{machine_type}_{machine_id}{suffix}.csv"
+
+
+def write_scores(path: Path, names: Iterable[str], scores: Iterable[float]) -> None:
+    """Write `file,score` rows, whole or not at all; floats keep all their digits."""
+    _write_rows(path, ([name, repr(float(score))] for name, score in zip(names, scores, strict=True)))
+
+
+def read_scores(path: Path) -> dict[str, float]:
+    """Read `file,score` rows.
+
+    Raises:
+        DataError: the file is missing, a row is not `file,score` with a finite score, or a name comes twice.
+    """
+    scores: dict[str, float] = {}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for number, row in enumerate(csv.reader(file), start=1):
+                try:
+                    name, value = row[0], float(row[1])
+                except (IndexError, ValueError):
+                    raise DataError(f"{path}, line {number}: expected `file,score`, found {row}") from None
+                if not math.isfinite(value) or name in scores or len(row) != 2:
+                    raise DataError(f"{path}, line {number}: {name} needs one row with one finite score")
+                scores[name] = value
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    return scores
+
+
+def write_results(path: Path, results: Mapping[str, Mapping[str, Metrics]]) -> None:
+    """Write `result.csv`.
+
+    Args:
+        path: of the file.
+        results: machine type -> machine id -> metrics.
+    """
+    rows: list[list[str]] = []
+    for machine_type, by_id in results.items():
+        rows += [[machine_type], ["id", "AUC", "pAUC"]]
+        rows += [[_number(name), repr(m.auc), repr(m.pauc)] for name, m in sorted(by_id.items())]
+        mean = arithmetic_mean(by_id.values())
+        rows += [["Average", repr(mean.auc), repr(mean.pauc)], []]
+    _write_rows(path, rows)
+
+
+def _number(machine_id: str) -> str:
+    """The baseline writes `00` for `id_00`."""
+    return machine_id.rsplit("_", 1)[-1]
+
+
+def _write_rows(path: Path, rows: Iterable[list[str]]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    os.replace(partial, path)

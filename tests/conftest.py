@@ -1,0 +1,32 @@
+"""Shared fixtures: strict JAX settings, float64 on request, the real data beside the project when it is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import matplotlib
+import pytest
+
+matplotlib.use("Agg")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED = Path(os.environ.get("ADJAX_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real clips and reference scores; a user's clone has none, and the test says so."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("real clips are not here (set ADJAX_SHARED to their folder)")
+    return SHARED
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Run one test in float64."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
