@@ -1,0 +1,47 @@
+"""Features of one clip, in pure JAX: write for one, batch from outside (`jax.vmap` or `map_clips`).
+
+Arrays are time-major, (n_frames, n_features): the transpose of librosa's.
+"""
+
+from adjax.features.batch import map_clips
+from adjax.features.context import stack_frames
+from adjax.features.framing import frame, frame_weights, get_window, n_frames
+from adjax.features.mel import (
+    hz_to_mel,
+    log_mel_spectrogram,
+    mel_filterbank,
+    mel_spectrogram,
+    mel_to_hz,
+    to_decibels,
+)
+from adjax.features.mfcc import delta, mfcc
+from adjax.features.normalize import Standardizer, fit_standardizer, standardize, unstandardize
+from adjax.features.pooling import gwrp, max_pool, mean_pool, std_pool
+from adjax.features.stft import spectrogram, stft
+
+__all__ = [
+    "Standardizer",
+    "delta",
+    "fit_standardizer",
+    "frame",
+    "frame_weights",
+    "get_window",
+    "gwrp",
+    "hz_to_mel",
+    "log_mel_spectrogram",
+    "map_clips",
+    "max_pool",
+    "mean_pool",
+    "mel_filterbank",
+    "mel_spectrogram",
+    "mel_to_hz",
+    "mfcc",
+    "n_frames",
+    "spectrogram",
+    "stack_frames",
+    "standardize",
+    "std_pool",
+    "stft",
+    "to_decibels",
+    "unstandardize",
+]

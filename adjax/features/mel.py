@@ -1,0 +1,267 @@
+"""Mel filterbank, mel spectrogram and its logarithm in decibels."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jax import Array
+from jax import numpy as jnp
+from jax.typing import ArrayLike
+
+from adjax.features.stft import check_power, spectrogram
+from adjax.types import SettingsError
+
+NORMS = ("slaney", None)
+FLOORS = ("max", "add")
+
+
+def hz_to_mel(frequencies: ArrayLike, *, htk: bool = False) -> np.ndarray:
+    """Frequencies in Hz as mels (NumPy, float64), on Slaney's scale or HTK's. Source: librosa 0.11."""
+    hz = np.asarray(frequencies, dtype=np.float64)
+    if htk:
+        return 2595.0 * np.log10(1.0 + hz / 700.0)
+    return np.where(
+        hz < 1000.0, 3.0 * hz / 200.0, 15.0 + 27.0 * np.log(np.maximum(hz, 1e-9) / 1000.0) / np.log(6.4)
+    )
+
+
+def mel_to_hz(mels: ArrayLike, *, htk: bool = False) -> np.ndarray:
+    """Mels as frequencies in Hz (NumPy, float64), the inverse of `hz_to_mel`."""
+    mel = np.asarray(mels, dtype=np.float64)
+    if htk:
+        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    return np.where(mel < 15.0, 200.0 * mel / 3.0, 1000.0 * np.exp((mel - 15.0) * np.log(6.4) / 27.0))
+
+
+def mel_filterbank(
+    *,
+    sr: float,
+    n_fft: int,
+    n_mels: int = 128,
+    fmin: float = 0.0,
+    fmax: float | None = None,
+    htk: bool = False,
+    norm: str | None = "slaney",
+) -> np.ndarray:
+    """Triangular filters that sum FFT bins into mel bands.
+
+    Args:
+        sr: sampling rate in Hz.
+        n_fft: length of the FFT in samples.
+        n_mels: number of bands.
+        fmin: lowest frequency in Hz.
+        fmax: highest frequency in Hz; default sr / 2.
+        htk: HTK's mel scale instead of Slaney's.
+        norm: "slaney" divides each triangle by half its width in Hz (equal areas); None leaves peaks of 1.
+
+    Returns:
+        (n_mels, 1 + n_fft // 2) float64 >= 0, a NumPy constant. Source: librosa 0.11 `filters.mel`.
+
+    Raises:
+        SettingsError: frequencies out of order or above sr / 2, an unknown norm, or a band that holds no FFT
+            bin (librosa only warns, and the band is then silent for good).
+    """
+    fmax = sr / 2 if fmax is None else fmax
+    if n_mels < 1 or n_fft < 1 or sr <= 0:
+        raise SettingsError(f"n_mels={n_mels}, n_fft={n_fft} and sr={sr} must be positive")
+    if not 0 <= fmin < fmax <= sr / 2:
+        raise SettingsError(f"need 0 <= fmin < fmax <= sr / 2, not fmin={fmin}, fmax={fmax}, sr={sr}")
+    if norm not in NORMS:
+        raise SettingsError(f"norm={norm!r} is not one of {NORMS}")
+    mel_range = hz_to_mel(fmin, htk=htk), hz_to_mel(fmax, htk=htk)
+    edges = mel_to_hz(np.linspace(*mel_range, n_mels + 2), htk=htk)
+    bins = np.fft.rfftfreq(n_fft, d=1.0 / sr)
+    widths = np.diff(edges)[:, None]
+    distances = bins[None, :] - edges[:, None]
+    rising, falling = distances[:-2] / widths[:-1], -distances[2:] / widths[1:]
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    empty = np.flatnonzero(filters.max(axis=1) == 0.0)
+    if empty.size:
+        band = empty[0]
+        raise SettingsError(
+            f"{empty.size} of {n_mels} mel bands hold no FFT bin (first: band {band}, {edges[band]:.1f} to "
+            f"{edges[band + 2]:.1f} Hz, with bins {sr / n_fft:.1f} Hz apart): "
+            "lower n_mels, or raise n_fft or fmin"
+        )
+    if norm == "slaney":
+        filters *= 2.0 / (edges[2:] - edges[:-2])[:, None]
+    return filters
+
+
+def mel_spectrogram(
+    y: Array,
+    *,
+    sr: float,
+    n_fft: int = 2048,
+    hop_length: int = 512,
+    win_length: int | None = None,
+    window: str | tuple | float = "hann",
+    center: bool = True,
+    pad_mode: str = "constant",
+    power: float = 2.0,
+    n_mels: int = 128,
+    fmin: float = 0.0,
+    fmax: float | None = None,
+    htk: bool = False,
+    norm: str | None = "slaney",
+    n_valid: ArrayLike | None = None,
+) -> Array:
+    """Mel spectrogram of one clip. Every setting but `n_valid` is static.
+
+    Args:
+        y: (n_samples,) float, one clip.
+        sr: sampling rate in Hz.
+        n_fft: see `stft.stft`.
+        hop_length: see `stft.stft`.
+        win_length: see `stft.stft`.
+        window: see `stft.stft`.
+        center: see `stft.stft`.
+        pad_mode: see `stft.stft`.
+        power: exponent of the magnitude before the bands are summed: 1.0 magnitude, 2.0 power.
+        n_mels: see `mel_filterbank`.
+        fmin: see `mel_filterbank`.
+        fmax: see `mel_filterbank`.
+        htk: see `mel_filterbank`.
+        norm: see `mel_filterbank`.
+        n_valid: () integer, traced: how many leading samples are real (see `framing.frame`). None: all.
+
+    Returns:
+        (n_frames, n_mels) float >= 0. The transpose of librosa's array. Source: librosa 0.11
+        `feature.melspectrogram`.
+
+    Raises:
+        SettingsError: see `stft.stft` and `mel_filterbank`.
+    """
+    filters = mel_filterbank(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, htk=htk, norm=norm)
+    energies = spectrogram(
+        y,
+        n_fft=n_fft,
+        hop_length=hop_length,
+        win_length=win_length,
+        window=window,
+        center=center,
+        pad_mode=pad_mode,
+        power=power,
+        n_valid=n_valid,
+    )
+    # Accelerators would round the product to TF32 or bf16: visible in decibels.
+    return jnp.matmul(
+        energies, jnp.asarray(filters.T, dtype=energies.dtype), precision=jax.lax.Precision.HIGHEST
+    )
+
+
+def to_decibels(
+    s: Array,
+    *,
+    power: float = 2.0,
+    ref: ArrayLike = 1.0,
+    amin: ArrayLike = 1e-10,
+    floor: str = "max",
+    top_db: ArrayLike | None = None,
+) -> Array:
+    """Spectrogram in decibels: 20 / power · log10(s / ref), floored.
+
+    With `power=2.0` this is librosa 0.11 `power_to_db`, with `power=1.0` `amplitude_to_db` (given the same
+    amin).
+
+    Args:
+        s: any shape, float >= 0: magnitudes to the power `power`.
+        power: that power, static.
+        ref: the value of 0 dB, > 0, in the units of `s`; traced.
+        amin: the floor, > 0, in the units of `s`; traced.
+        floor: how `amin` floors, static: "max" takes log10(max(s, amin)) (librosa, DCASE 2023 baseline),
+            "add" log10(s + amin) (DCASE 2020 baseline); both baselines have amin = 2.2e-16.
+        top_db: everything more than `top_db` below the maximum of `s` is raised to that level; traced. None:
+            off.
+
+    Returns:
+        The shape and dtype of `s`, dB re `ref`; with gradient 0 at silence.
+
+    Raises:
+        SettingsError: an unknown floor, or a power that is not a positive number.
+    """
+    check_power(power)
+    if floor not in FLOORS:
+        raise SettingsError(f"floor={floor!r} is not one of {FLOORS}")
+    floored = s + amin if floor == "add" else jnp.maximum(s, amin)
+    scale = 20.0 / power
+    decibels = scale * jnp.log10(floored) - scale * jnp.log10(jnp.maximum(ref, amin))
+    if top_db is None:
+        return decibels
+    return jnp.maximum(decibels, decibels.max() - top_db)
+
+
+def log_mel_spectrogram(
+    y: Array,
+    *,
+    sr: float,
+    n_fft: int = 2048,
+    hop_length: int = 512,
+    win_length: int | None = None,
+    window: str | tuple | float = "hann",
+    center: bool = True,
+    pad_mode: str = "constant",
+    power: float = 2.0,
+    n_mels: int = 128,
+    fmin: float = 0.0,
+    fmax: float | None = None,
+    htk: bool = False,
+    norm: str | None = "slaney",
+    ref: ArrayLike = 1.0,
+    amin: ArrayLike = 1e-10,
+    floor: str = "max",
+    top_db: ArrayLike | None = None,
+    n_valid: ArrayLike | None = None,
+) -> Array:
+    """Mel spectrogram of one clip in decibels: `mel_spectrogram`, then `to_decibels`.
+
+    The DCASE 2020 Task 2 baseline's log-mel is `n_fft=1024, hop_length=512, n_mels=128, amin=2.2e-16,
+    floor="add"`; that of 2023 to 2026 the same with `floor="max"`.
+
+    Args:
+        y: (n_samples,) float, one clip.
+        sr: sampling rate in Hz.
+        n_fft: see `stft.stft`.
+        hop_length: see `stft.stft`.
+        win_length: see `stft.stft`.
+        window: see `stft.stft`.
+        center: see `stft.stft`.
+        pad_mode: see `stft.stft`.
+        power: exponent of the magnitude before the bands are summed: 1.0 magnitude, 2.0 power.
+        n_mels: see `mel_filterbank`.
+        fmin: see `mel_filterbank`.
+        fmax: see `mel_filterbank`.
+        htk: see `mel_filterbank`.
+        norm: see `mel_filterbank`.
+        ref: see `to_decibels`.
+        amin: see `to_decibels`.
+        floor: see `to_decibels`.
+        top_db: see `to_decibels`; unlike in librosa, off by default (a clip's level then does not depend on
+            its loudest frame).
+        n_valid: () integer, traced: how many leading samples are real (see `framing.frame`). The frames after
+            them hold the floor, and count for nothing in `top_db`. None: all.
+
+    Returns:
+        (n_frames, n_mels) float, dB re `ref`. The transpose of librosa's array.
+
+    Raises:
+        SettingsError: see `stft.stft`, `mel_filterbank` and `to_decibels`.
+    """
+    mel = mel_spectrogram(
+        y,
+        sr=sr,
+        n_fft=n_fft,
+        hop_length=hop_length,
+        win_length=win_length,
+        window=window,
+        center=center,
+        pad_mode=pad_mode,
+        power=power,
+        n_mels=n_mels,
+        fmin=fmin,
+        fmax=fmax,
+        htk=htk,
+        norm=norm,
+        n_valid=n_valid,
+    )
+    return to_decibels(mel, power=power, ref=ref, amin=amin, floor=floor, top_db=top_db)

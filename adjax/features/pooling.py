@@ -1,0 +1,88 @@
+"""Clip-level pooling: the frames of one clip become one vector.
+
+Every pooling takes frame weights (see `framing.frame_weights`), so that padding changes nothing. A clip
+without a single frame of weight above 0 pools to zeros, which are finite but mean nothing: give that clip
+weight 0 too.
+"""
+
+from __future__ import annotations
+
+import jax
+from jax import Array
+from jax import numpy as jnp
+from jax.typing import ArrayLike
+
+from adjax.features._numerics import safe_divide, safe_power
+
+
+def mean_pool(x: Array, weight: Array | None = None) -> Array:
+    """Weighted mean over frames.
+
+    Args:
+        x: (n_frames, n_features) float.
+        weight: (n_frames,) float >= 0; None: all 1.
+
+    Returns:
+        (n_features,) float.
+    """
+    weight = _weights(x, weight)
+    return safe_divide((weight[:, None] * x).sum(axis=0), weight.sum())
+
+
+def std_pool(x: Array, weight: Array | None = None) -> Array:
+    """Weighted standard deviation over frames, of the population (ddof = 0), from centred data.
+
+    Args:
+        x: (n_frames, n_features) float.
+        weight: (n_frames,) float >= 0; None: all 1.
+
+    Returns:
+        (n_features,) float >= 0, with gradient 0 where a feature is constant.
+    """
+    return safe_power(mean_pool((x - mean_pool(x, weight)[None, :]) ** 2, weight), 0.5)
+
+
+def max_pool(x: Array, weight: Array | None = None) -> Array:
+    """Maximum over the frames of weight above 0.
+
+    Args:
+        x: (n_frames, n_features) float.
+        weight: (n_frames,) float >= 0; None: all 1.
+
+    Returns:
+        (n_features,) float.
+    """
+    present = _weights(x, weight) > 0
+    return jnp.where(present.any(), jnp.where(present[:, None], x, -jnp.inf).max(axis=0), 0.0)
+
+
+def gwrp(x: Array, r: ArrayLike, weight: Array | None = None) -> Array:
+    """Global weighted ranking pooling: frames in descending order, averaged with weights r^rank.
+
+    Each feature sorts its own frames. Source: the time-weighted frequency representation of TWFR-GMM (Guan et
+    al., ICASSP 2023; liuyoude/TWFR-GMM). When `r` is vmapped and `x` is not, the frames are sorted once.
+
+    Args:
+        x: (n_frames, n_features) float.
+        r: () float in [0, 1], traced: 1 is the mean, 0 the maximum.
+        weight: (n_frames,) float >= 0; frames of weight 0 are left out, all others count alike (a rank has no
+            fractions). None: all 1.
+
+    Returns:
+        (n_features,) float, between mean and maximum, and falling as `r` grows.
+    """
+    present = _weights(x, weight) > 0
+    n_present = present.sum()
+    # -inf sorts the absent frames behind all others; zeros then keep 0 · inf out of the sum and its gradient.
+    descending = jnp.sort(jnp.where(present[:, None], x, -jnp.inf).T, axis=1, descending=True)
+    ranks = jnp.arange(x.shape[0])
+    real = ranks < n_present
+    ranked = jnp.where(real[None, :], descending, 0.0)
+    # Rank 0 apart: 0**0 is 1, but its gradient is NaN.
+    powers = jnp.where(ranks == 0, 1.0, jnp.asarray(r, x.dtype) ** jnp.maximum(ranks, 1).astype(x.dtype))
+    decay = jnp.where(real, powers, 0.0)
+    return safe_divide(jnp.matmul(ranked, decay, precision=jax.lax.Precision.HIGHEST), decay.sum())
+
+
+def _weights(x: Array, weight: Array | None) -> Array:
+    return jnp.ones(x.shape[0], x.dtype) if weight is None else jnp.asarray(weight, x.dtype)

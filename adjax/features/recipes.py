@@ -1,0 +1,121 @@
+"""Feature recipes: one clip to one matrix, by name and static settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jax import Array
+from jax import numpy as jnp
+
+from adjax.features.framing import frame_weights, n_frames
+from adjax.features.mel import log_mel_spectrogram
+from adjax.features.mfcc import delta, mfcc
+from adjax.features.pooling import gwrp, max_pool, mean_pool, std_pool
+from adjax.features.stft import spectrogram
+from adjax.types import SettingsError
+
+FeatureKind = Literal["log-mel", "mfcc", "spectrum"]
+Pooling = Literal["none", "mean", "std", "max", "gwrp"]
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """Static settings of the front end; the defaults are those of the DCASE baselines.
+
+    Attributes:
+        kind: "log-mel" in dB, "mfcc" of it, or "spectrum", the magnitude of the STFT.
+        sr: sampling rate in Hz.
+        n_fft: length of a frame in samples.
+        hop_length: samples between frames.
+        n_mels: mel bands (log-mel and MFCC).
+        n_mfcc: cepstral coefficients (MFCC).
+        n_deltas: orders of time derivatives appended to the MFCCs: 0, 1 or 2.
+        pad_mode: at the clip's ends: "constant" (librosa >= 0.10) or "reflect" (before).
+        pooling: "none" keeps the frames; the others make one vector a clip.
+        gwrp_r: r of pooling "gwrp", in [0, 1]: 1 is the mean, 0 the maximum.
+    """
+
+    kind: FeatureKind = "log-mel"
+    sr: int = 16000
+    n_fft: int = 1024
+    hop_length: int = 512
+    n_mels: int = 128
+    n_mfcc: int = 20
+    n_deltas: int = 0
+    pad_mode: Literal["constant", "reflect"] = "constant"
+    pooling: Pooling = "none"
+    gwrp_r: float = 0.5
+
+    @property
+    def n_features(self) -> int:
+        """Columns of the matrix."""
+        if self.kind == "mfcc":
+            return self.n_mfcc * (1 + self.n_deltas)
+        return self.n_mels if self.kind == "log-mel" else 1 + self.n_fft // 2
+
+    def n_rows(self, n_samples: int) -> int:
+        """Rows that a clip of so many samples has: its frames, or 1 when they are pooled."""
+        count = n_frames(n_samples, n_fft=self.n_fft, hop_length=self.hop_length)
+        return min(count, 1) if self.pooling != "none" else count
+
+
+def make_features(config: FeatureConfig) -> Callable[[Array, Array], Array]:
+    """Build the function (y, n_valid) -> features of one clip.
+
+    It takes `y` (n_samples,) float and `n_valid` () int, its real samples, and returns (n_frames, n_features)
+    float, or (1, n_features) when pooled. Rows after `config.n_rows(n_valid)` are padding.
+
+    Raises:
+        SettingsError: a setting out of its range.
+    """
+    if config.kind not in ("log-mel", "mfcc", "spectrum"):
+        raise SettingsError(f"kind={config.kind!r} is not one of log-mel, mfcc, spectrum")
+    if config.kind == "mfcc" and not (1 <= config.n_mfcc <= config.n_mels and 0 <= config.n_deltas <= 2):
+        raise SettingsError(f"n_mfcc must be 1 to n_mels and n_deltas 0 to 2: {config}")
+    framing = {"n_fft": config.n_fft, "hop_length": config.hop_length}
+
+    def frames_of(y: Array, n_valid: Array) -> Array:
+        if config.kind == "spectrum":
+            return spectrogram(y, power=1.0, pad_mode=config.pad_mode, n_valid=n_valid, **framing)
+        log_mel = log_mel_spectrogram(
+            y,
+            sr=config.sr,
+            n_mels=config.n_mels,
+            amin=np.finfo(np.float64).eps,
+            floor="add",  # as the 2020 baseline: 20/power * log10(mel + eps)
+            pad_mode=config.pad_mode,
+            n_valid=n_valid,
+            **framing,
+        )
+        if config.kind == "log-mel":
+            return log_mel
+        coefficients = mfcc(log_mel, n_mfcc=config.n_mfcc)
+        real = n_frames(n_valid, **framing)
+        deltas = [delta(coefficients, order=i + 1, n_valid=real) for i in range(config.n_deltas)]
+        return jnp.concatenate([coefficients, *deltas], axis=1)
+
+    pool = _make_pool(config)
+
+    def features(y: Array, n_valid: Array) -> Array:
+        x = frames_of(y, n_valid)
+        return (
+            x if pool is None else pool(x, frame_weights(n_frames(n_valid, **framing), x.shape[0]))[None, :]
+        )
+
+    return features
+
+
+def _make_pool(config: FeatureConfig) -> Callable[[Array, Array], Array] | None:
+    if config.pooling == "none":
+        return None
+    if config.pooling == "gwrp":
+        if not 0 <= config.gwrp_r <= 1:
+            raise SettingsError(f"gwrp_r={config.gwrp_r} must lie in [0, 1]")
+        return lambda x, weight: gwrp(x, config.gwrp_r, weight)
+    poolings = {"mean": mean_pool, "std": std_pool, "max": max_pool}
+    if config.pooling not in poolings:
+        raise SettingsError(f"pooling={config.pooling!r} is not one of none, mean, std, max, gwrp")
+    return poolings[config.pooling]

@@ -1,0 +1,370 @@
+"""Clips to decisions: features, one detector a machine (or a type), scores, metrics.
+
+Clips of any length are held as one matrix of rows and the places where each clip begins, without padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from adjax.data.audio import Channel
+from adjax.data.dcase import Clip, ClipTable
+from adjax.data.loader import load_batches, scan
+from adjax.detectors.autoencoder import AutoencoderConfig, AutoencoderHyper, make_autoencoder
+from adjax.detectors.gmm import GmmConfig, GmmHyper, make_gmm
+from adjax.evaluation.metrics import Metrics, evaluate
+from adjax.features.batch import map_clips
+from adjax.features.normalize import fit_standardizer, standardize
+from adjax.features.recipes import FeatureConfig, make_features
+from adjax.types import NOT_FINITE, AdjaxError, ClipBatch, ClipError, DataError, Detector, FitError, SettingsError
+
+ModelName = Literal["gmm", "autoencoder"]
+ScorePooling = Literal["mean", "std", "max"]
+MODELS: tuple[ModelName, ...] = ("gmm", "autoencoder")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a result, apart from the data.
+
+    Attributes:
+        model: which detector.
+        features: the front end.
+        standardize: whether features get zero mean and unit variance on the training clips.
+        per: one model a "machine" (id), or one a machine "type" as the DCASE baselines do.
+        score_pooling: how the scores of a clip's vectors become the clip's: their mean, standard deviation or
+            maximum.
+        gmm: static settings of the mixture.
+        gmm_hyper: its traced settings.
+        autoencoder: static settings of the autoencoder.
+        autoencoder_hyper: its traced settings.
+        channel: of multi-channel clips: a number or "mean".
+        seed: of everything random.
+    """
+
+    model: ModelName = "gmm"
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    standardize: bool = False
+    per: Literal["machine", "type"] = "machine"
+    score_pooling: ScorePooling = "mean"
+    gmm: GmmConfig = field(default_factory=GmmConfig)
+    gmm_hyper: GmmHyper = field(default_factory=GmmHyper)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    autoencoder_hyper: AutoencoderHyper = field(default_factory=AutoencoderHyper)
+    channel: Channel = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """Features of many clips, on the host.
+
+    Attributes:
+        clips: the clips that could be read; their order is that of the rows.
+        rows: (n_rows, n_features) float32, clip after clip.
+        offsets: (n_clips + 1,) int64, clip i has the rows offsets[i] to offsets[i + 1].
+        failures: the clips that could not be read.
+        notes: what was done to the clips on the way (resampled, a channel taken).
+    """
+
+    clips: ClipTable
+    rows: np.ndarray
+    offsets: np.ndarray
+    failures: tuple[ClipError, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def where(self, keep: Callable[[Clip], bool]) -> ClipFeatures:
+        """The clips that `keep` chooses; their rows are not copied where they lie together."""
+        chosen = [i for i, clip in enumerate(self.clips) if keep(clip)]
+        lengths = np.diff(self.offsets)[chosen]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        if chosen and chosen == list(range(chosen[0], chosen[-1] + 1)):
+            rows = self.rows[self.offsets[chosen[0]] : self.offsets[chosen[-1] + 1]]
+        else:
+            pieces = [self.rows[self.offsets[i] : self.offsets[i + 1]] for i in chosen]
+            rows = np.concatenate([self.rows[:0], *pieces])
+        return ClipFeatures(ClipTable(tuple(self.clips[i] for i in chosen)), rows, offsets)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One model: whom it is for, what it was fitted on, how the fit ended."""
+
+    machine_type: str
+    machine_id: str
+    n_clips: int
+    n_vectors: int
+    objective: float
+    n_steps: int
+    status: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found out.
+
+    Attributes:
+        clips: the test clips that have a score.
+        scores: (n_clips,) float64, higher = more anomalous, all finite.
+        fits: the models.
+        failures: clips and models that could not be used; what they should have scored has no score.
+        notes: remarks for the report.
+    """
+
+    clips: ClipTable
+    scores: np.ndarray
+    fits: tuple[Fit, ...]
+    failures: tuple[AdjaxError, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def of(self, machine_type: str, machine_id: str | None = None) -> tuple[ClipTable, np.ndarray]:
+        """Clips and scores of one machine, or of all of a type."""
+        chosen = [
+            i
+            for i, clip in enumerate(self.clips)
+            if clip.machine_type == machine_type and machine_id in (None, clip.machine_id)
+        ]
+        return ClipTable(tuple(self.clips[i] for i in chosen)), self.scores[chosen]
+
+    def metrics(self) -> dict[str, dict[str, Metrics]]:
+        """Machine type -> machine id -> metrics, for the machines whose test clips have labels of both kinds."""
+        found: dict[str, dict[str, Metrics]] = {}
+        for machine_type in self.clips.machine_types:
+            of_type, _ = self.of(machine_type)
+            for machine_id in of_type.machine_ids:
+                clips, scores = self.of(machine_type, machine_id)
+                if metrics := evaluate(clips.labels, scores):
+                    found.setdefault(machine_type, {})[machine_id] = metrics
+        return found
+
+
+def extract(
+    clips: ClipTable, config: FeatureConfig, *, channel: Channel = 0, on_clips: Callable[[int], None] | None = None
+) -> ClipFeatures:
+    """Read clips and compute their features, a batch at a time.
+
+    Memory is that of the features (float32) and a few batches of samples.
+
+    Args:
+        clips: what to read.
+        config: the front end.
+        channel: of multi-channel clips.
+        on_clips: called with the number of clips that each batch has finished, readable or not.
+
+    Raises:
+        DataError: not one clip can be read.
+        SettingsError: settings out of range.
+    """
+    features = make_features(config)
+    compiled = jax.jit(lambda batch: map_clips(lambda clip: features(clip.samples, clip.n_valid), batch))
+    scanned = scan(clips, sr=config.sr, channel=channel)
+    n_rows = np.array([config.n_rows(n) for n in scanned.n_samples.tolist()], np.int64)
+    # Pages that unreadable clips leave untouched at the end never exist.
+    rows = np.empty((n_rows.sum(), config.n_features), np.float32)
+    offsets, good = [0], []
+    failures: list[ClipError] = []
+    notes: list[str] = []
+    n_done = 0
+    for loaded in load_batches(clips, sr=config.sr, channel=channel, scanned=scanned):
+        failures += loaded.failures
+        notes += loaded.notes
+        batch = ClipBatch(loaded.batch.samples, loaded.batch.n_valid)
+        values = np.asarray(compiled(batch))
+        for value, row in zip(values, loaded.rows.tolist(), strict=False):
+            end = offsets[-1] + int(n_rows[row])
+            rows[offsets[-1] : end] = value[: n_rows[row]]
+            offsets.append(end)
+            good.append(clips[row])
+        if on_clips:
+            on_clips(len(good) + len(failures) - n_done)
+            n_done = len(good) + len(failures)
+    if not good:
+        raise DataError(f"none of the {len(clips)} clips can be read; the first: {failures[0]}")
+    return ClipFeatures(
+        ClipTable(tuple(good)), rows[: offsets[-1]], np.array(offsets), tuple(failures), tuple(notes)
+    )
+
+
+def make_detector(config: RunConfig, on_epoch: Callable[[Any], None] | None = None) -> Detector:
+    """The detector that a run's settings ask for."""
+    if config.model == "gmm":
+        return make_gmm(config.gmm, config.gmm_hyper)
+    if config.model == "autoencoder":
+        if config.features.pooling != "none" and config.autoencoder.n_context > 1:
+            raise SettingsError("pooled features have one row a clip: set the autoencoder's n_context to 1")
+        return make_autoencoder(config.autoencoder, config.autoencoder_hyper, on_epoch)
+    raise SettingsError(f"model={config.model!r} is not one of {MODELS}")
+
+
+def fit_and_score(
+    train: ClipFeatures,
+    test: ClipFeatures,
+    config: RunConfig,
+    *,
+    on_epoch: Callable[[Any], None] | None = None,
+    on_model: Callable[[str], None] | None = None,
+) -> Result:
+    """Fit one detector a machine (or type) on normal clips and score the test clips.
+
+    A machine that cannot be fitted is reported in `Result.failures` and its clips get no score; the others go on.
+
+    Args:
+        train: features of normal clips.
+        test: features of the clips to score.
+        config: the run's settings.
+        on_epoch: called on the host with the mean loss of each of the autoencoder's epochs.
+        on_model: called with the name of each machine when its test clips are scored.
+    """
+    if config.score_pooling == "std" and config.features.pooling != "none":
+        raise SettingsError("pooled features give one score a clip, which has no standard deviation")
+    detector = make_detector(config, on_epoch)
+    fit, score = jax.jit(detector.fit), jax.jit(detector.score)
+    scores = np.full(len(test.clips), np.nan)
+    fits: list[Fit] = []
+    failures: list[AdjaxError] = [*train.failures, *test.failures]
+    groups = _groups(test, config.per)
+    for number, group in enumerate(groups):
+        key = jax.random.fold_in(jax.random.key(config.seed), number)
+        own_train = train.where(lambda clip: _group(clip, config.per) == group)  # noqa: B023
+        own_test = test.where(lambda clip: _group(clip, config.per) == group)  # noqa: B023
+        name = " ".join(part for part in group if part)
+        try:
+            params, transform, fitted = _fit_group(fit, detector, key, own_train, config, group)
+        except FitError as error:
+            failures.append(error)
+            continue
+        fits.append(fitted)
+        values = _score_group(score, detector, params, transform, own_test)
+        pooled, too_short = _pool_scores(values, own_test, detector.n_context, config.score_pooling)
+        failures += too_short
+        scores[[_group(clip, config.per) == group for clip in test.clips]] = pooled
+        if on_model:
+            on_model(name)
+    scored = np.isfinite(scores)
+    clips = ClipTable(tuple(clip for clip, ok in zip(test.clips, scored, strict=True) if ok))
+    notes = tuple(dict.fromkeys((*train.notes, *test.notes)))
+    return Result(clips, scores[scored], tuple(fits), tuple(failures), notes)
+
+
+def extract_splits(
+    clips: ClipTable, config: RunConfig, *, on_clips: Callable[[int], None] | None = None
+) -> tuple[ClipFeatures, ClipFeatures]:
+    """Features of the training and of the test clips; see `extract`.
+
+    Raises:
+        DataError: there are no training or no test clips, or none of them can be read.
+    """
+    parts = {split: clips.select(split=split) for split in ("train", "test")}
+    for split, part in parts.items():
+        if not len(part):
+            raise DataError(f"there are no {split} clips; a data set needs normal train clips and test clips")
+    train, test = (
+        extract(part, config.features, channel=config.channel, on_clips=on_clips) for part in parts.values()
+    )
+    return replace(train, failures=(*clips.rejected, *train.failures)), test
+
+
+def window_weights(offsets: np.ndarray, n_context: int) -> np.ndarray:
+    """1 for the rows where a window of `n_context` rows of one clip starts, 0 for the last rows of each clip.
+
+    Args:
+        offsets: (n_clips + 1,) int, where each clip's rows begin and end.
+        n_context: rows in a window.
+
+    Returns:
+        (n_rows,) float32.
+    """
+    weights = np.ones(offsets[-1], np.float32)
+    for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+        weights[max(start, end - n_context + 1) : end] = 0
+    return weights
+
+
+def n_models(test: ClipFeatures, per: str) -> int:
+    """How many models `fit_and_score` fits for these test clips."""
+    return len(_groups(test, per))
+
+
+def _groups(test: ClipFeatures, per: str) -> list[tuple[str, str]]:
+    return sorted({_group(clip, per) for clip in test.clips})
+
+
+def _group(clip: Clip, per: str) -> tuple[str, str]:
+    return clip.machine_type, clip.machine_id if per == "machine" else ""
+
+
+def _fit_group(
+    fit: Callable[..., Any],
+    detector: Detector,
+    key: jax.Array,
+    train: ClipFeatures,
+    config: RunConfig,
+    group: tuple[str, str],
+) -> tuple[Any, Callable[[np.ndarray], Any], Fit]:
+    """Fit the model of one group; raises FitError saying whose and what to do."""
+    name = " ".join(part for part in group if part)
+    weights = window_weights(train.offsets, detector.n_context)
+    n_vectors = int(weights.sum())
+    needed = config.gmm.n_components if config.model == "gmm" else 1
+    if n_vectors < needed:
+        raise FitError(
+            f"{name} has {n_vectors} training vectors in {len(train.clips)} clips, the {config.model} needs at "
+            f"least {needed}: add normal clips of this machine, or fit one model a type"
+        )
+    transform: Callable[[np.ndarray], Any] = np.asarray
+    if config.standardize:
+        standardizer = jax.jit(fit_standardizer)(train.rows)
+        transform = lambda rows: jax.jit(standardize)(standardizer, rows)  # noqa: E731
+    rows, weights = _pad_rows(np.asarray(transform(train.rows)), weights)
+    params, info = jax.block_until_ready(fit(key, rows, weights, detector.hyper))
+    fitted = Fit(*group, len(train.clips), n_vectors, float(info.objective), int(info.n_steps), int(info.status))
+    if fitted.status == NOT_FINITE:
+        raise FitError(
+            f"the {config.model} of {name} did not stay finite: raise the regularisation (reg_covar), lower the "
+            "learning rate, or standardise the features"
+        )
+    return params, transform, fitted
+
+
+def _score_group(
+    score: Callable[..., Any],
+    detector: Detector,
+    params: Any,
+    transform: Callable[[np.ndarray], Any],
+    test: ClipFeatures,
+) -> np.ndarray:
+    rows, _ = _pad_rows(np.asarray(transform(test.rows)), np.zeros(len(test.rows), np.float32))
+    return np.asarray(score(params, rows))[: len(test.rows)]
+
+
+def _pool_scores(
+    values: np.ndarray, test: ClipFeatures, n_context: int, pooling: ScorePooling
+) -> tuple[np.ndarray, list[ClipError]]:
+    """(n_clips,) float64 scores, NaN for clips without a window, and an error for each of those."""
+    pool = {"mean": np.mean, "std": np.std, "max": np.max}[pooling]
+    pooled = np.full(len(test.clips), np.nan)
+    failures = []
+    for i, clip in enumerate(test.clips):
+        own = values[test.offsets[i] : test.offsets[i + 1] - n_context + 1].astype(np.float64)
+        if not len(own):
+            n_rows = test.offsets[i + 1] - test.offsets[i]
+            reason = f"{n_rows} frames are too few for a window of {n_context}; give a longer clip"
+            failures.append(ClipError(clip.path, reason))
+        elif not np.all(np.isfinite(own)):
+            failures.append(ClipError(clip.path, "its score is not finite; standardise the features"))
+        else:
+            pooled[i] = pool(own)
+    return pooled, failures
+
+
+def _pad_rows(rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pad to a multiple of 2^(floor(log2 n) - 3), at most 12.5% more: machines of like size share a compile."""
+    n_rows = len(rows)
+    step = 1 << max(n_rows.bit_length() - 4, 0)
+    extra = -n_rows % step
+    return np.pad(rows, ((0, extra), (0, 0))), np.pad(weights, (0, extra))

@@ -1,0 +1,105 @@
+"""Figures of a run: what the machine sounds like, how the scores fall, how well they separate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+from adjax.data.audio import Channel, read_clip
+from adjax.data.dcase import Clip
+from adjax.evaluation.metrics import MAX_FPR
+from adjax.features.mel import hz_to_mel, log_mel_spectrogram
+from adjax.features.recipes import FeatureConfig
+from adjax.pipeline import Result
+
+NORMAL, ANOMALOUS = "#2166ac", "#d6604d"
+
+
+def spectrograms(clips: Mapping[str, Clip], config: FeatureConfig, *, channel: Channel = 0) -> Figure:
+    """Log-mel spectrograms side by side, on one colour scale.
+
+    Args:
+        clips: title -> clip.
+        config: sampling rate, frames and bands.
+        channel: of multi-channel clips.
+    """
+    figure = Figure(figsize=(5.5 * len(clips), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(clips), squeeze=False, sharey=True)[0]
+    images = []
+    for clip in clips.values():
+        samples = read_clip(clip.path, sr=config.sr, channel=channel).samples
+        images.append(
+            np.asarray(
+                log_mel_spectrogram(
+                    samples, sr=config.sr, n_fft=config.n_fft, hop_length=config.hop_length, n_mels=config.n_mels
+                )
+            ).T
+        )
+    low, high = np.percentile(np.concatenate(images, axis=1), [1, 99.8])
+    seconds = config.hop_length / config.sr
+    for axis, title, image in zip(axes, clips, images, strict=True):
+        drawn = axis.imshow(
+            image, origin="lower", aspect="auto", extent=(0, image.shape[1] * seconds, 0, image.shape[0]),
+            vmin=low, vmax=high, cmap="magma",
+        )  # fmt: skip
+        axis.set(title=title, xlabel="time (s)")
+    top = float(hz_to_mel(config.sr / 2))
+    ticks = np.array([0, 500, 1000, 2000, 4000, 8000])
+    ticks = ticks[ticks <= config.sr / 2]
+    axes[0].set_yticks(hz_to_mel(ticks) / top * config.n_mels, [f"{tick:g}" for tick in ticks / 1000])
+    axes[0].set_ylabel("frequency (kHz, mel scale)")
+    figure.colorbar(drawn, ax=list(axes), label="dB")
+    return figure
+
+
+def score_histograms(result: Result, machine_type: str) -> Figure:
+    """Scores of normal and anomalous clips, a panel a machine."""
+    figure, axes = _panels(result, machine_type)
+    for axis, machine_id in zip(axes, result.metrics()[machine_type], strict=True):
+        clips, scores = result.of(machine_type, machine_id)
+        # A few scores far out would press all others into one bar: they go into the last one.
+        low, high = np.min(scores), np.percentile(scores, 99)
+        bins = np.linspace(low, max(high, low + 1e-9), 30)
+        for label, name, colour in ((0, "normal", NORMAL), (1, "anomalous", ANOMALOUS)):
+            axis.hist(
+                np.clip(scores[clips.labels == label], bins[0], bins[-1]), bins, alpha=0.6, label=name, color=colour
+            )
+        axis.set(title=machine_id, xlabel="anomaly score")
+    axes[0].set_ylabel("test clips")
+    axes[0].legend()
+    return figure
+
+
+def roc_curves(result: Result, machine_type: str) -> Figure:
+    """Receiver operating characteristic, a line a machine; the region of pAUC is shaded."""
+    figure = Figure(figsize=(5.2, 5), layout="constrained")
+    axis = figure.subplots()
+    axis.axvspan(0, MAX_FPR, color="0.93", label=f"region of pAUC (≤ {MAX_FPR})")
+    axis.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="chance")
+    for machine_id, metrics in result.metrics()[machine_type].items():
+        clips, scores = result.of(machine_type, machine_id)
+        known = clips.labels >= 0
+        false_positive, true_positive, _ = roc_curve(clips.labels[known], scores[known])
+        axis.plot(false_positive, true_positive, label=f"{machine_id}: AUC {metrics.auc:.3f}")
+    axis.set(xlabel="false-positive rate", ylabel="true-positive rate", xlim=(0, 1), ylim=(0, 1.01))
+    axis.set_title(f"{machine_type}: ROC per machine")
+    axis.legend(loc="lower right")
+    return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a PNG and give its path back."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _panels(result: Result, machine_type: str) -> tuple[Figure, list[Axes]]:
+    n_ids = len(result.metrics()[machine_type])
+    figure = Figure(figsize=(3.6 * n_ids, 3.2), layout="constrained")
+    return figure, list(figure.subplots(1, n_ids, squeeze=False)[0])

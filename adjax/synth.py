@@ -1,0 +1,385 @@
+"""Synthetic slide rails as a data set: a DCASE 2020 folder tree with, for every anomaly, where its fault is heard.
+
+The simulator (`adjax.data.synthetic`) gives the fault's own part of a clip. Here that becomes a mask over frames
+and mel bands (`fault_mask`), its summary in seconds and bands (`FaultSpans`), and a tree on disk (`write_tree`) that
+the rest of adjax reads like any other data:
+
+    <root>/slider/train/normal_id_00_00000000.wav
+    <root>/slider/test/normal_id_00_00000000.wav, anomaly_id_00_00000000.wav
+    <root>/slider/ground_truth.csv
+
+The same counts, SNR and seed give the same files, bit for bit, on one machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from adjax.data.audio import write_wav
+from adjax.data.synthetic import DURATION_S, FAULTS, SR, Machine, Severity, make_machine, simulate_batch
+from adjax.features.mel import mel_spectrogram
+from adjax.types import DataError, SettingsError
+
+N_FFT, HOP_LENGTH, N_MELS = 1024, 512, 128  # the DCASE 2020 baseline's frames and bands
+MASK_THRESHOLD_DB = -6.0
+SNR_RANGE_DB = (-20.0, 20.0)
+SEVERITIES = (0.25, 1.0)  # the anomalies' range
+GROUND_TRUTH = "ground_truth.csv"
+_COLUMNS = ("file", "fault", "severity", "seconds", "mel_bands")
+_CHUNK = 8  # clips a simulator call; always padded to this, so that there is one compile and one result
+_GAP_S = 0.1  # touched moments closer than this are one
+_BAND_SHARE = 0.05  # a band counts as touched if it is in this share of the touched frames
+
+
+@dataclass(frozen=True)
+class ClipCounts:
+    """How many clips of one machine id.
+
+    Attributes:
+        train: normal training clips.
+        test_normal: normal test clips.
+        test_anomaly: anomalous test clips, the faults taken in turn.
+    """
+
+    train: int
+    test_normal: int
+    test_anomaly: int
+
+
+FULL: Mapping[str, ClipCounts] = {  # the slide rails of DCASE 2020 Task 2, development set, ids of the study
+    "id_00": ClipCounts(968, 100, 356),
+    "id_02": ClipCounts(968, 100, 267),
+    "id_04": ClipCounts(434, 100, 178),
+}
+SMALL: Mapping[str, ClipCounts] = {machine_id: ClipCounts(60, 20, 20) for machine_id in FULL}
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """One clip to be made.
+
+    Attributes:
+        machine_id: for example "id_00".
+        split: "train" or "test".
+        index: number within machine, split and label.
+        fault: one of `FAULTS`, or "" for a normal clip.
+        severity: 0 for a normal clip.
+    """
+
+    machine_id: str
+    split: Literal["train", "test"]
+    index: int
+    fault: str = ""
+    severity: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """File name of DCASE 2020."""
+        return f"{'anomaly' if self.fault else 'normal'}_{self.machine_id}_{self.index:08d}.wav"
+
+
+@dataclass(frozen=True)
+class FaultSpans:
+    """Where a fault is heard, in short.
+
+    Attributes:
+        seconds: (start, end) pairs, in order.
+        mel_bands: (first, last) pairs of 0-based bands, both included, of N_MELS bands.
+    """
+
+    seconds: tuple[tuple[float, float], ...]
+    mel_bands: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class MadeClip:
+    """A clip that has been made.
+
+    Attributes:
+        plan: what was asked for.
+        samples: (n_samples,) float32 in [-1, 1].
+        mask: (n_frames, N_MELS) bool, the cells that the fault touches; all False for a normal clip.
+    """
+
+    plan: ClipPlan
+    samples: np.ndarray
+    mask: np.ndarray
+
+
+def fault_mask(
+    samples: Array, fault: Array, *, sr: int = SR, threshold_db: float = MASK_THRESHOLD_DB
+) -> Array:
+    """The time-frequency cells in which a fault is heard.
+
+    Rule: the mel power of the fault's part reaches `threshold_db` relative to the mean power, over the clip, of the
+    healthy clip in that band. At -6 dB the fault raises the band's mean level by 1 dB.
+
+    Args:
+        samples: (n_samples,) the clip.
+        fault: (n_samples,) the fault's part of it.
+        sr: sample rate in Hz (static).
+        threshold_db: see the rule.
+
+    Returns:
+        (n_frames, N_MELS) bool; nothing for a healthy clip, whose part is exactly zero.
+    """
+    mel = partial(mel_spectrogram, sr=sr, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=N_MELS, power=2.0)
+    healthy = jnp.mean(mel(samples - fault), axis=0)
+    power = mel(fault)
+    return (power >= 10.0 ** (threshold_db / 10.0) * healthy[None, :]) & (power > 0.0)
+
+
+def fault_spans(mask: np.ndarray, *, sr: int = SR) -> FaultSpans:
+    """Sum a mask up: when, and in which bands.
+
+    A frame counts as touched if any of its cells is; moments less than 0.1 s apart are joined. A band counts if
+    it is in at least 5 % of the touched frames.
+
+    Args:
+        mask: (n_frames, n_mels) bool; frame t is centred on sample t * HOP_LENGTH.
+        sr: sample rate in Hz.
+    """
+    frames = np.flatnonzero(mask.any(axis=1))
+    if frames.size == 0:
+        return FaultSpans((), ())
+    hop = HOP_LENGTH / sr
+    seconds = tuple(
+        (round(max(first - 0.5, 0.0) * hop, 3), round(min(last + 0.5, mask.shape[0] - 1) * hop, 3))
+        for first, last in _runs(frames, max_step=1 + int(_GAP_S / hop))
+    )
+    bands = np.flatnonzero(mask[frames].mean(axis=0) >= _BAND_SHARE)
+    return FaultSpans(seconds, tuple(_runs(bands, max_step=1)))
+
+
+def _runs(values: np.ndarray, *, max_step: int) -> list[tuple[int, int]]:
+    """First and last of each run of ascending integers whose steps are at most `max_step`."""
+    if values.size == 0:
+        return []
+    parts = np.split(values, np.flatnonzero(np.diff(values) > max_step) + 1)
+    return [(int(part[0]), int(part[-1])) for part in parts]
+
+
+def plan_clips(
+    counts: Mapping[str, ClipCounts], *, seed: int = 0, severities: tuple[float, float] = SEVERITIES
+) -> list[ClipPlan]:
+    """List the clips of a data set: the faults in turn, severities drawn evenly from a range.
+
+    Args:
+        counts: by machine id, written "id_00".
+        seed: of the severities.
+        severities: lowest and highest, in [0, 1].
+
+    Returns:
+        Plans by machine: training, normal test, anomalous test.
+
+    Raises:
+        SettingsError: nothing asked for, a negative count, a machine id of another form, or a bad range.
+    """
+    low, high = severities
+    if not 0.0 <= low <= high <= 1.0:
+        raise SettingsError(
+            f"severities={severities}: give (lowest, highest) with 0 <= lowest <= highest <= 1"
+        )
+    plans: list[ClipPlan] = []
+    for machine_id, count in counts.items():
+        number = _id_number(machine_id)
+        if min(count.train, count.test_normal, count.test_anomaly) < 0:
+            raise SettingsError(f"{machine_id}: {count} has a negative count")
+        drawn = np.random.default_rng([seed, number]).uniform(low, high, count.test_anomaly)
+        plans += [ClipPlan(machine_id, "train", i) for i in range(count.train)]
+        plans += [ClipPlan(machine_id, "test", i) for i in range(count.test_normal)]
+        plans += [
+            ClipPlan(machine_id, "test", i, FAULTS[i % len(FAULTS)], round(float(severity), 3))
+            for i, severity in enumerate(drawn)
+        ]
+    if not plans:
+        raise SettingsError(f"counts={dict(counts)} ask for no clip")
+    return plans
+
+
+def make_clips(
+    plans: Sequence[ClipPlan], *, snr_db: float = -6.0, seed: int = 0, duration: float = DURATION_S
+) -> Iterator[MadeClip]:
+    """Make clips, a few at a time on all cores; memory does not grow with their number.
+
+    Args:
+        plans: what to make. A clip depends on its own plan, the SNR and the seed, not on its neighbours.
+        snr_db: healthy machine over background, dB; MIMII has 6, 0 and -6.
+        seed: of the whole data set.
+        duration: seconds a clip.
+
+    Yields:
+        The clips, in the order of `plans`.
+
+    Raises:
+        SettingsError: an SNR at which clips would overload or the machine vanish, or a duration below 1 s.
+    """
+    if not SNR_RANGE_DB[0] <= snr_db <= SNR_RANGE_DB[1]:
+        raise SettingsError(f"snr_db={snr_db} is outside {SNR_RANGE_DB}")
+    if duration < 1.0:
+        raise SettingsError(f"duration={duration} s is shorter than a stroke; give at least 1 s")
+    make = partial(_make_chunk, snr_db=snr_db, seed=seed, n_samples=int(duration * SR))
+    n_workers = os.cpu_count() or 1
+    waiting: deque[Future[list[MadeClip]]] = deque()
+    yield from make(plans[:_CHUNK])  # alone, or every worker would compile
+    with ThreadPoolExecutor(n_workers) as pool:
+        for start in range(_CHUNK, len(plans), _CHUNK):
+            waiting.append(pool.submit(make, plans[start : start + _CHUNK]))
+            if len(waiting) > n_workers + 1:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def write_tree(
+    root: str | os.PathLike[str],
+    *,
+    counts: Mapping[str, ClipCounts] = FULL,
+    snr_db: float = -6.0,
+    seed: int = 0,
+    severities: tuple[float, float] = SEVERITIES,
+    duration: float = DURATION_S,
+    on_clip: Callable[[Path], None] | None = None,
+) -> Path:
+    """Write a data set in DCASE 2020's layout, with the ground truth of its anomalies.
+
+    `ground_truth.csv` comes last, so where it is the tree is whole. Its columns: `file`, `fault`, `severity`,
+    `seconds` ("0.32-0.64;1.2-1.44") and `mel_bands` ("60-127", 0-based, both ends included; N_MELS Slaney bands).
+
+    Args:
+        root: folder to write `slider/` into; made if missing. Files of the same names are replaced.
+        counts: clips by machine id; `FULL` (2,370 training, 1,101 test clips, 1.1 GB) or `SMALL`.
+        snr_db: see `make_clips`.
+        seed: see `make_clips`.
+        severities: see `plan_clips`.
+        duration: seconds a clip.
+        on_clip: called with each file's path once it is written, for progress.
+
+    Returns:
+        The machine type's folder, `<root>/slider`.
+
+    Raises:
+        SettingsError: see `plan_clips` and `make_clips`.
+        ClipError: a file that cannot be written.
+    """
+    plans = plan_clips(counts, seed=seed, severities=severities)
+    home = Path(root) / "slider"
+    for split in ("train", "test"):
+        (home / split).mkdir(parents=True, exist_ok=True)
+    truth = home / GROUND_TRUTH
+    truth.unlink(missing_ok=True)
+    rows: list[tuple[str, ...]] = []
+    for clip in make_clips(plans, snr_db=snr_db, seed=seed, duration=duration):
+        path = home / clip.plan.split / clip.plan.name
+        write_wav(path, clip.samples, SR)
+        if clip.plan.fault:
+            rows.append(_row(clip))
+        if on_clip is not None:
+            on_clip(path)
+    partial_file = truth.with_name(f".{GROUND_TRUTH}.tmp")
+    with open(partial_file, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([_COLUMNS, *rows])
+    partial_file.replace(truth)
+    return home
+
+
+@dataclass(frozen=True)
+class TruthRow:
+    """One line of `ground_truth.csv`."""
+
+    fault: str
+    severity: float
+    spans: FaultSpans
+
+
+def read_ground_truth(path: str | os.PathLike[str]) -> dict[str, TruthRow]:
+    """Read `ground_truth.csv`: what `write_tree` says of each anomalous file, by file name.
+
+    Raises:
+        DataError: the file is missing or not of this form.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = csv.DictReader(file)
+            if tuple(lines.fieldnames or ()) != _COLUMNS:
+                raise ValueError(f"columns {lines.fieldnames}, not {list(_COLUMNS)}")
+            return {
+                row["file"]: TruthRow(
+                    row["fault"],
+                    float(row["severity"]),
+                    FaultSpans(
+                        tuple((float(a), float(b)) for a, b in _pairs(row["seconds"])),
+                        tuple((int(a), int(b)) for a, b in _pairs(row["mel_bands"])),
+                    ),
+                )
+                for row in lines
+            }
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); write the tree with write_tree"
+        ) from error
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path}: is no ground truth of adjax ({error}); write the tree again") from error
+
+
+def _pairs(text: str) -> list[list[str]]:
+    return [part.split("-") for part in text.split(";") if part]
+
+
+def _row(clip: MadeClip) -> tuple[str, ...]:
+    spans = fault_spans(clip.mask)
+    seconds = ";".join(f"{start:g}-{end:g}" for start, end in spans.seconds)
+    bands = ";".join(f"{first}-{last}" for first, last in spans.mel_bands)
+    return clip.plan.name, clip.plan.fault, f"{clip.plan.severity:g}", seconds, bands
+
+
+def _id_number(machine_id: str) -> int:
+    prefix, _, number = machine_id.partition("_")
+    if prefix != "id" or not (number.isascii() and number.isdigit()):
+        raise SettingsError(f"machine id {machine_id!r}: write it as id_00")
+    return int(number)
+
+
+@jax.jit
+def _keys(seed: Array, codes: Array) -> Array:
+    """One key a clip from (machine, group, index): (n_clips, 3) -> (n_clips,)."""
+
+    def one(code: Array) -> Array:
+        return jax.random.fold_in(
+            jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), code[0]), code[1]), code[2]
+        )
+
+    return jax.vmap(one)(codes)
+
+
+_masks = jax.jit(lambda samples, fault: jax.lax.map(lambda pair: fault_mask(*pair), (samples, fault)))
+
+
+def _make_chunk(plans: Sequence[ClipPlan], *, snr_db: float, seed: int, n_samples: int) -> list[MadeClip]:
+    """Simulate up to _CHUNK clips in one call; the last plan is repeated to fill it."""
+    filled = [*plans, *[plans[-1]] * (_CHUNK - len(plans))]
+    groups = {("train", False): 0, ("test", False): 1, ("test", True): 2}
+    codes = [(_id_number(p.machine_id), groups[p.split, bool(p.fault)], p.index) for p in filled]
+    each = [make_machine(number) for number, _, _ in codes]
+    machines = Machine(*(np.stack(values) for values in zip(*each, strict=True)))
+    severities = Severity(
+        *(np.array([p.severity * (p.fault == fault) for p in filled], np.float32) for fault in FAULTS)
+    )
+    keys = _keys(np.uint32(seed), np.array(codes, np.uint32))
+    clips = simulate_batch(keys, machines, severities, snr_db, n_samples=n_samples)
+    masks = np.asarray(_masks(clips.samples, clips.fault))
+    samples = np.asarray(clips.samples)
+    return [MadeClip(plan, samples[i], masks[i]) for i, plan in enumerate(plans)]

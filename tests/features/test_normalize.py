@@ -1,0 +1,78 @@
+import jax
+import numpy as np
+import pytest
+from sklearn.preprocessing import StandardScaler
+
+from adjax.features import fit_standardizer, standardize, unstandardize
+
+
+def decibels(n_vectors=2000, n_features=4, spread=3.0):
+    return (spread * np.random.default_rng(0).standard_normal((n_vectors, n_features)) - 60.0).astype(
+        np.float32
+    )
+
+
+@pytest.mark.parametrize("spread", [3.0, 0.03])
+@pytest.mark.parametrize("n_vectors", [2000, 200_000])
+def test_float32_keeps_mean_and_variance_of_decibels(n_vectors, spread):
+    x = decibels(n_vectors, spread=spread)
+    exact = StandardScaler().fit(x.astype(np.float64))
+    got = jax.jit(fit_standardizer)(x)
+    np.testing.assert_allclose(got.mean, exact.mean_, rtol=2e-7)
+    np.testing.assert_allclose(got.std, exact.scale_, rtol=1e-4)
+
+
+def test_weighted_fit_is_scikit_learns(x64):
+    x, weight = decibels().astype(np.float64), np.random.default_rng(1).uniform(size=2000)
+    exact = StandardScaler().fit(x, sample_weight=weight)
+    got = fit_standardizer(x, weight)
+    np.testing.assert_allclose(got.mean, exact.mean_, rtol=1e-12)
+    np.testing.assert_allclose(got.std, exact.scale_, rtol=1e-12)
+
+
+def test_padding_is_inert():
+    x, weight = decibels(), (np.arange(2000) < 1500).astype(np.float32)
+    fit = jax.jit(fit_standardizer)
+    got = fit(np.where(weight[:, None] > 0, x, np.float32(0)), weight)
+    other = fit(np.where(weight[:, None] > 0, x, np.float32(99)), weight)
+    np.testing.assert_array_equal(got.mean, other.mean)
+    np.testing.assert_array_equal(got.std, other.std)
+    bare = fit_standardizer(x[:1500])
+    np.testing.assert_allclose(got.mean, bare.mean, rtol=2e-7)
+    np.testing.assert_allclose(got.std, bare.std, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, -100.0, -63.7, 1e-20])
+@pytest.mark.parametrize("n_vectors", [1, 7, 100_001])
+def test_constant_features_get_scale_one(value, n_vectors):
+    x = np.full((n_vectors, 2), value, np.float32)
+    got = jax.jit(fit_standardizer)(x)
+    np.testing.assert_array_equal(got.std, [1.0, 1.0])
+    np.testing.assert_allclose(standardize(got, x), 0.0, atol=1e-5)
+
+
+def test_no_data_is_the_identity():
+    got = fit_standardizer(decibels(), np.zeros(2000))
+    np.testing.assert_array_equal(got.mean, np.zeros(4))
+    np.testing.assert_array_equal(got.std, np.ones(4))
+
+
+def test_standardized_data_and_back():
+    x = decibels()
+    fitted = fit_standardizer(x)
+    z = np.asarray(standardize(fitted, x), np.float64)
+    np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(z.std(axis=0), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(unstandardize(fitted, standardize(fitted, x)), x, rtol=1e-6)
+
+
+def test_jit_vmap_and_gradient():
+    batch = np.stack([decibels(100), np.full((100, 4), -5.0, np.float32)])
+    lanes = jax.jit(jax.vmap(fit_standardizer))(batch)
+    loss = lambda x: (standardize(fit_standardizer(x), x) ** 4).sum()  # noqa: E731
+    gradient = jax.jit(jax.grad(loss))
+    for lane, x in enumerate(batch):
+        solo = fit_standardizer(x)
+        np.testing.assert_allclose(lanes.mean[lane], solo.mean, rtol=1e-6)
+        np.testing.assert_allclose(lanes.std[lane], solo.std, rtol=1e-5)
+        assert np.isfinite(gradient(x)).all()
