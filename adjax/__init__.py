@@ -1,0 +1,51 @@
+"""adjax: anomalous sound detection for industrial machines in JAX, trained on normal sounds only.
+
+Floors, from the ground up: `types`; `data`, `features`, `detectors`; `evaluation`; `pipeline`, `synth`; `report`, `app`.
+"""
+
+from adjax.data.dcase import Clip, ClipTable, index_folder, read_labels
+from adjax.detectors.autoencoder import AutoencoderConfig, AutoencoderHyper, make_autoencoder
+from adjax.detectors.gmm import GmmConfig, GmmHyper, make_gmm
+from adjax.evaluation.metrics import Metrics, evaluate
+from adjax.features.recipes import FeatureConfig, make_features
+from adjax.pipeline import Result, RunConfig, extract, extract_splits, fit_and_score
+from adjax.types import (
+    AdjaxError,
+    ClipBatch,
+    ClipError,
+    DataError,
+    Detector,
+    FitError,
+    FitInfo,
+    SettingsError,
+)
+
+__all__ = [
+    "AdjaxError",
+    "AutoencoderConfig",
+    "AutoencoderHyper",
+    "Clip",
+    "ClipBatch",
+    "ClipError",
+    "ClipTable",
+    "DataError",
+    "Detector",
+    "FeatureConfig",
+    "FitError",
+    "FitInfo",
+    "GmmConfig",
+    "GmmHyper",
+    "Metrics",
+    "Result",
+    "RunConfig",
+    "SettingsError",
+    "evaluate",
+    "extract",
+    "extract_splits",
+    "fit_and_score",
+    "index_folder",
+    "make_autoencoder",
+    "make_features",
+    "make_gmm",
+    "read_labels",
+]

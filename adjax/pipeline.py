@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import jax
@@ -21,7 +22,16 @@ from adjax.evaluation.metrics import Metrics, evaluate
 from adjax.features.batch import map_clips
 from adjax.features.normalize import fit_standardizer, standardize
 from adjax.features.recipes import FeatureConfig, make_features
-from adjax.types import NOT_FINITE, AdjaxError, ClipBatch, ClipError, DataError, Detector, FitError, SettingsError
+from adjax.types import (
+    NOT_FINITE,
+    AdjaxError,
+    ClipBatch,
+    ClipError,
+    DataError,
+    Detector,
+    FitError,
+    SettingsError,
+)
 
 ModelName = Literal["gmm", "autoencoder"]
 ScorePooling = Literal["mean", "std", "max"]
@@ -144,7 +154,11 @@ class Result:
 
 
 def extract(
-    clips: ClipTable, config: FeatureConfig, *, channel: Channel = 0, on_clips: Callable[[int], None] | None = None
+    clips: ClipTable,
+    config: FeatureConfig,
+    *,
+    channel: Channel = 0,
+    on_clips: Callable[[int], None] | None = None,
 ) -> ClipFeatures:
     """Read clips and compute their features, a batch at a time.
 
@@ -280,7 +294,7 @@ def window_weights(offsets: np.ndarray, n_context: int) -> np.ndarray:
         (n_rows,) float32.
     """
     weights = np.ones(offsets[-1], np.float32)
-    for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for start, end in pairwise(offsets):
         weights[max(start, end - n_context + 1) : end] = 0
     return weights
 
@@ -322,7 +336,9 @@ def _fit_group(
         transform = lambda rows: jax.jit(standardize)(standardizer, rows)  # noqa: E731
     rows, weights = _pad_rows(np.asarray(transform(train.rows)), weights)
     params, info = jax.block_until_ready(fit(key, rows, weights, detector.hyper))
-    fitted = Fit(*group, len(train.clips), n_vectors, float(info.objective), int(info.n_steps), int(info.status))
+    fitted = Fit(
+        *group, len(train.clips), n_vectors, float(info.objective), int(info.n_steps), int(info.status)
+    )
     if fitted.status == NOT_FINITE:
         raise FitError(
             f"the {config.model} of {name} did not stay finite: raise the regularisation (reg_covar), lower the "
@@ -346,7 +362,8 @@ def _pool_scores(
     values: np.ndarray, test: ClipFeatures, n_context: int, pooling: ScorePooling
 ) -> tuple[np.ndarray, list[ClipError]]:
     """(n_clips,) float64 scores, NaN for clips without a window, and an error for each of those."""
-    pool = {"mean": np.mean, "std": np.std, "max": np.max}[pooling]
+    poolings: dict[str, Callable[[np.ndarray], float]] = {"mean": np.mean, "std": np.std, "max": np.max}
+    pool = poolings[pooling]
     pooled = np.full(len(test.clips), np.nan)
     failures = []
     for i, clip in enumerate(test.clips):

@@ -1,7 +1,8 @@
 """Is the synthetic slide rail like the real one, and is it a fair exercise at -6 dB?
 
 Run:     python experiments/synthetic_check.py --data ROOT --out DIR
-         ROOT holds real slider clips in DCASE 2020's layout (MIMII at -6 dB); without it only the table is made.
+         ROOT holds real slider clips in DCASE 2020's layout (MIMII at -6 dB); without it only the table is
+         made.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ def auc(normal: np.ndarray, anomalous: np.ndarray) -> float:
 
 
 def detection_table(machines: dict[str, Frames]) -> Table:
-    """AUC by detector: each machine, each fault (mean over machines), and foreign normals against own ones."""
+    """AUC by detector: each machine, each fault (mean over machines), another id's normals against its own."""
     names = list(machines)
     table = Table("detector", *names, "mean", *FAULTS, "other id", title=f"AUC at {SNR_DB:g} dB")
     rows: dict[str, list[list[float]]] = {}
@@ -240,7 +241,9 @@ def read_normals(data: Path, machine_id: str) -> np.ndarray:
 
 def level_table(portraits: dict[str, Portrait]) -> Table:
     """Level statistics by group."""
-    table = Table("clips", "rms dBFS", "crest dB", "slope dB/oct", "spread dB", "within dB", "stroke Hz", "peak dB")
+    table = Table(
+        "clips", "rms dBFS", "crest dB", "slope dB/oct", "spread dB", "within dB", "stroke Hz", "peak dB"
+    )
     for name, p in portraits.items():
         rate, height = stroke_peak(p)
         table.add_row(
@@ -303,7 +306,9 @@ def main(settings: Settings) -> None:
         compare(settings, console)
     count = ClipCounts(settings.n_train, settings.n_test, settings.n_test)
     started = time.perf_counter()
-    machines = machine_frames(plan_clips(dict.fromkeys(MACHINE_IDS, count), seed=settings.seed), settings.seed)
+    machines = machine_frames(
+        plan_clips(dict.fromkeys(MACHINE_IDS, count), seed=settings.seed), settings.seed
+    )
     n_clips = sum(len(m.train) + len(m.test) for m in machines.values())
     console.print(f"{1e3 * (time.perf_counter() - started) / n_clips:.1f} ms a clip, log-mel included")
     console.print(detection_table(machines))

@@ -103,7 +103,9 @@ class Run:
         pooled = self.clip_pooling != "none"
         return RunConfig(
             model=model,
-            features=FeatureConfig(kind=self.features, sr=self.sr, pooling=self.clip_pooling, gwrp_r=self.gwrp_r),
+            features=FeatureConfig(
+                kind=self.features, sr=self.sr, pooling=self.clip_pooling, gwrp_r=self.gwrp_r
+            ),
             standardize=self.standardize,
             per=self.per,
             score_pooling=self.score_pooling,
@@ -163,7 +165,9 @@ def main(argv: list[str] | None = None) -> int:
         Console(stderr=True).print(f"[bold red]adjax:[/] {escape(str(error))}", soft_wrap=True)
         return CANNOT_RUN
     except KeyboardInterrupt:
-        Console(stderr=True).print("adjax: interrupted; what was written so far is whole, run again to finish")
+        Console(stderr=True).print(
+            "adjax: interrupted; what was written so far is whole, run again to finish"
+        )
         return 130
 
 
@@ -174,7 +178,12 @@ def run(command: Run, console: Console) -> int:
     configs = {model: command.config(model) for model in models}
     if command.data is None:
         root = _synthetic_data(command, console, clock)
-        source: dict[str, Any] = {"kind": "synthetic", "size": "small", "snr_db": command.snr_db, "seed": command.seed}
+        source: dict[str, Any] = {
+            "kind": "synthetic",
+            "size": "small",
+            "snr_db": command.snr_db,
+            "seed": command.seed,
+        }
     else:
         root = command.data
         source = {"kind": "folder", "root": str(command.data)}
@@ -202,7 +211,9 @@ def write_synthetic(command: Synth, console: Console) -> int:
     counts = synth.FULL if command.size == "full" else synth.SMALL
     home = _write_tree(command.out, counts, command.snr_db, command.seed, console)
     console.print(f"Wrote {home} with {home / synth.GROUND_TRUTH}.")
-    console.print(f"Next: adjax run --data {command.out} --machine-type slider", style="green", soft_wrap=True)
+    console.print(
+        f"Next: adjax run --data {command.out} --machine-type slider", style="green", soft_wrap=True
+    )
     return OK
 
 
@@ -269,7 +280,9 @@ def _report(
     for error in result.failures[:MAX_LISTED]:
         console.print(f"[red]Failed:[/] {escape(str(error))}", soft_wrap=True)
     if len(result.failures) > MAX_LISTED:
-        console.print(f"[red]… and {len(result.failures) - MAX_LISTED} more, all in {out / 'failures.csv'}[/]")
+        console.print(
+            f"[red]… and {len(result.failures) - MAX_LISTED} more, all in {out / 'failures.csv'}[/]"
+        )
     console.print("Wrote", soft_wrap=True)
     for path in (*files, *pictures):
         console.print(f"  {path}", highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Host side: finding, reading and loading clips; the simulator is the one part that computes in JAX."""

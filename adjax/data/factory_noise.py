@@ -22,7 +22,9 @@ from adjax.data.sound_synthesis import (
 
 N_BUMPS = 4
 N_HUM_LINES = 5  # harmonics of each other machine that hums
-HUM_HZ = np.array([118.0, 243.0, 430.0, 785.0], np.float32)  # their fundamentals: the factory has these machines
+HUM_HZ = np.array(
+    [118.0, 243.0, 430.0, 785.0], np.float32
+)  # their fundamentals: the factory has these machines
 HUM_BLOCK = 32  # samples over which a line keeps its phasor
 N_CLANKS = 3
 CLANK_S = 0.4
@@ -59,8 +61,8 @@ def coloured_noise(key: Array, site: Array | float, *, n_samples: int, sr: int) 
 def hum(key: Array, *, n_samples: int, sr: int) -> Array:
     """Tones of other machines, harmonics of a few fundamentals that wander a little: (n_samples,) float32.
 
-    A line is a phasor, set every HUM_BLOCK samples, times a short run of its mean frequency, which makes the sum of
-    all lines one small matrix product.
+    A line is a phasor, set every HUM_BLOCK samples, times a short run of its mean frequency, which makes the
+    sum of all lines one small matrix product.
     """
     key_normal, key_uniform = jax.random.split(key)
     n_hums = len(HUM_HZ)
@@ -78,7 +80,7 @@ def hum(key: Array, *, n_samples: int, sr: int) -> Array:
     cycles = jnp.cumsum(f0 * drift, axis=1) * (HUM_BLOCK / sr) % 1.0
     phasors = phasor(cycles[:, None, :] * order[:, :, None] + first[:, :, None])
     phasors = phasors * size[:, :, None] * jnp.exp(0.25 * slow_course(swell, n_blocks))[:, None, :]
-    runs = phasor((f0 * order).reshape(-1, 1) * (np.arange(HUM_BLOCK, dtype=np.float32) / sr)[None, :])
+    runs = phasor((f0 * order).reshape(-1, 1) * (jnp.arange(HUM_BLOCK) / sr)[None, :])
     waves = jnp.matmul(phasors.reshape(-1, n_blocks).T, runs, precision="highest")
     return waves.real.ravel()[:n_samples]
 
@@ -107,7 +109,7 @@ def clanks(key: Array, *, n_samples: int, sr: int) -> Array:
 
 
 def factory_noise(key: Array, *, n_samples: int, sr: int) -> Array:
-    """A background of mean square 1: (n_samples,) float32. """
+    """A background of mean square 1: (n_samples,) float32."""
     key_noise, key_hum, key_share, key_clank = jax.random.split(key, 4)
     bright, part = draw_uniforms(key_share, (), ())
     site = jnp.where(bright < 0.5, -1.0, 1.0)

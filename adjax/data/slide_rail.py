@@ -1,11 +1,12 @@
 """A linear slide rail as a physical model: the machine's parameters, its motion and its healthy sounds.
 
-A carriage runs back and forth on a rail: it speeds up, cruises, slows down and dwells at the stop. Everything that
-sounds follows that motion. Friction noise grows and brightens with speed, the harmonics of the motor and of the
-recirculating balls sweep with it (their phase is the integral of speed), and the end stops knock at each reversal.
-The frame's resonances then colour all of it (`frame_response`).
+A carriage runs back and forth on a rail: it speeds up, cruises, slows down and dwells at the stop. Everything
+that sounds follows that motion. Friction noise grows and brightens with speed, the harmonics of the motor and
+of the recirculating balls sweep with it (their phase is the integral of speed), and the end stops knock at
+each reversal. The frame's resonances then colour all of it (`frame_ring`).
 
-Every number that the maths uses is a field of the traced pytree `Machine`, so one compile serves all machine ids.
+Every number that the maths uses is a field of the traced pytree `Machine`, so one compile serves all machine
+ids.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from adjax.data.sound_synthesis import CONTROL, RESPONSE_FFT, draw_normals, noise_bins_hz, pulse_train
+from adjax.data.sound_synthesis import CONTROL, RING, draw_normals, noise_bins_hz, pulse_train
 
 MIN_STROKE_S = 0.5  # the shortest stroke and dwell together that a machine may have; bounds the stroke count
 
 N_MOTOR = 28
 N_BALL = 6
 N_MODES = 6
-MODE_RING_S = 0.018  # longest time constant of a mode: its ring must die within half a response block
+MODE_RING_S = 0.018  # longest time constant of a mode: its ring must die within RING samples
 
 
 class Machine(NamedTuple):
@@ -77,8 +78,9 @@ class Machine(NamedTuple):
     mode_gains: Array
 
 
-# What tells the catalogued machines apart at a glance, after the real slide rails of MIMII: 00 long strokes, 02
-# slow and dull (so the hardest to judge), 04 short strokes under a whining motor, 06 short, bright strokes.
+# What tells the catalogued machines apart at a glance, after the real slide rails of MIMII: 00 long strokes,
+# 02 slow and dull (so the hardest to judge), 04 short strokes under a whining motor, 06 short, bright
+# strokes.
 _CATALOGUE: dict[int, dict[str, float]] = {
     0: {"travel_s": 1.70, "ramp_s": 0.25, "dwell_s": 0.35, "hiss": 0.18, "motor_hz": 95.0, "whine": 0.15},
     1: {"travel_s": 1.30, "ramp_s": 0.20, "dwell_s": 0.50, "hiss": 0.12, "motor_hz": 130.0, "whine": 0.20},
@@ -95,8 +97,8 @@ def make_machine(machine_id: int) -> Machine:
     """The machine of an id: deterministic, and a different one for every id.
 
     Args:
-        machine_id: >= 0. Ids 0 to 6 have strokes, brightness and motor rate from a catalogue and the rest drawn;
-            any other id is drawn entirely, from the catalogue's ranges.
+        machine_id: >= 0. Strokes, brightness and motor of ids 0 to 6 come from a catalogue and the rest is
+            drawn; any other id is drawn entirely, from the catalogue's ranges.
 
     Returns:
         A `Machine` of float32 NumPy arrays (stack several with `jax.tree.map`).
@@ -119,7 +121,9 @@ def make_machine(machine_id: int) -> Machine:
     motor = rng.lognormal(0.0, 0.6, N_MOTOR) / orders ** rng.uniform(1.0, 1.5)
     motor /= np.linalg.norm(motor)
     mesh = int(rng.integers(9, 15))  # teeth of the pinion: its mesh and twice that stand out of the harmonics
-    motor += drawn.pop("whine") * ((orders == mesh) + 0.5 * (orders == 2 * mesh) + 0.3 * (abs(orders - mesh) == 1))
+    motor += drawn.pop("whine") * (
+        (orders == mesh) + 0.5 * (orders == 2 * mesh) + 0.3 * (abs(orders - mesh) == 1)
+    )
     ball = rng.lognormal(0.0, 0.4, N_BALL) / np.arange(1, N_BALL + 1)
     edges = np.geomspace(250.0, 6500.0, N_MODES + 1)
     mode_hz = rng.uniform(edges[:-1], edges[1:])
@@ -141,7 +145,7 @@ def make_machine(machine_id: int) -> Machine:
         "mode_q": np.minimum(rng.uniform(8.0, 30.0, N_MODES), np.pi * mode_hz * MODE_RING_S),
         "mode_gains": rng.uniform(0.5, 2.0, N_MODES),
     }
-    return Machine(**{name: np.asarray(value, np.float32) for name, value in values.items()})  # type: ignore[arg-type]
+    return Machine._make(np.asarray(values[name], np.float32) for name in Machine._fields)
 
 
 class Strokes(NamedTuple):
@@ -233,7 +237,8 @@ def crossing_times(strokes: Strokes, position: Array) -> tuple[Array, Array]:
     """
     length = strokes.speed * (strokes.ramp_s + strokes.cruise_s)
     way = length * jnp.where(strokes.outward > 0, position, 1.0 - position)
-    # Three pieces of a trapezoid: distance goes with time squared, then linearly, then squared from the far end.
+    # Three pieces of a trapezoid: distance goes with time squared, then linearly, then squared from the far
+    # end.
     ramp_way = 0.5 * strokes.speed * strokes.ramp_s
     first = jnp.sqrt(jnp.maximum(2.0 * way * strokes.ramp_s / strokes.speed, 0.0))
     middle = strokes.ramp_s + (way - ramp_way) / strokes.speed
@@ -276,16 +281,17 @@ def end_stop_knocks(key: Array, machine: Machine, strokes: Strokes, *, n_samples
     return pulse_train(times, strength, 6e-4, n_samples=n_samples, sr=sr)
 
 
-def frame_response(machine: Machine, *, sr: int) -> Array:
-    """The frame's transfer function: the direct path and second-order modes.
+def frame_ring(machine: Machine, *, sr: int) -> Array:
+    """The frame's answer to a unit force: the direct sound and dying modes.
 
-    Each mode is i f f0/Q / (f0^2 - f^2 + i f f0/Q), which is 1 at its resonance, times its gain.
+    A mode of gain g rings as 2 a g exp(-a t) cos(2 pi f0 t), a = pi f0 / Q: the impulse response of a
+    resonator whose peak is g at f0.
 
     Returns:
-        (RESPONSE_FFT // 2 + 1,) complex64.
+        (RING,) float32.
     """
-    hz = np.fft.rfftfreq(RESPONSE_FFT, 1.0 / sr).astype(np.float32)
-    f0 = machine.mode_hz[:, None]
-    damping = 1j * hz[None, :] * (machine.mode_hz / machine.mode_q)[:, None]
-    modes = machine.mode_gains[:, None] * damping / (f0**2 - hz[None, :] ** 2 + damping)
-    return 1.0 + modes.sum(axis=0)
+    seconds = jnp.arange(RING)[None, :] / sr
+    decay = jnp.pi * machine.mode_hz / machine.mode_q
+    modes = jnp.exp(-decay[:, None] * seconds) * jnp.cos(2.0 * jnp.pi * machine.mode_hz[:, None] * seconds)
+    ring = jnp.sum((2.0 * machine.mode_gains * decay / sr)[:, None] * modes, axis=0)
+    return ring.at[0].add(1.0)

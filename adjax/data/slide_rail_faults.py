@@ -1,12 +1,12 @@
 """What a fault adds to a slide rail's sound: MIMII's three anomalies, each from 0 (healthy) to 1 (severe).
 
 `rail_damage`: pits at fixed places of the rail; as the carriage passes, each loaded ball clicks on them.
-`loose_belt`: the belt swings at its own rate, a sub-harmonic of the motor, which modulates the running noise, and
-slaps its guides after each reversal.
+`loose_belt`: the belt swings at its own rate, a sub-harmonic of the motor, which modulates the running noise,
+and slaps its guides after each reversal.
 `no_grease`: dry friction is louder and brighter, and squeals in narrow bands in spells.
 
-Every function returns forces or gains *on top of* the healthy ones and exactly zero at severity 0, so that the
-ground truth is the fault's own part of the clip.
+Every function returns forces or gains *on top of* the healthy ones and exactly zero at severity 0, so that
+the ground truth is the fault's own part of the clip.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def rail_clicks(
 ) -> Array:
     """Clicks of `rail_damage`: (n_samples,) force pulses, a burst of N_BALLS a pit and stroke.
 
-    The burst begins when the carriage's leading ball reaches the pit; the next balls follow at the ball rate of
-    that speed. A click's force goes with the speed.
+    The burst begins when the carriage's leading ball reaches the pit; the next balls follow at the ball rate
+    of that speed. A click's force goes with the speed.
     """
     places = pit_positions(key)
     depths = 0.85 ** jnp.arange(N_PITS)
@@ -71,9 +71,9 @@ def belt_slaps(key: Array, strokes: Strokes, severity: Array | float, *, n_sampl
 
 
 def belt_swing(machine: Machine, motion: Motion, severity: Array | float) -> Array:
-    """Amplitude modulation of `loose_belt` at the belt's rate: (n_control + 1,) float32 around 0, to add to 1."""
+    """Amplitude modulation of `loose_belt` at the belt's rate: (n_control + 1,) float32, to add to 1."""
     phase = 2.0 * jnp.pi * (machine.belt_order * machine.motor_hz * motion.travelled % 1.0)
-    return 5.0 * severity * jnp.maximum(jnp.sin(phase), 0.0) ** 2
+    return 1.5 * severity * (1.0 - jnp.cos(phase))
 
 
 def dry_gains(

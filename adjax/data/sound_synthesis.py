@@ -1,7 +1,8 @@
-"""Building blocks of the simulators: draws, slow courses, tones, pulses, shaped noise and resonance, all pure JAX.
+"""Building blocks of the simulators: draws, slow courses, tones, pulses, shaped noise and resonance, all pure
+JAX.
 
-Three grids appear. Samples; the control grid, one point every `CONTROL` samples, for what moves; and noise frames,
-one every `NOISE_HOP` samples, for spectra that change.
+Three grids appear. Samples; the control grid, one point every `CONTROL` samples, for what moves; and noise
+frames, one every `NOISE_HOP` samples, for spectra that change.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ CONTROL = 16
 NOISE_FFT = 512
 NOISE_HOP = NOISE_FFT // 2
 PULSE = 16
-RESPONSE_FFT = 4096
+RING = 2048
 
 
 def draw_normals(key: Array, *shapes: tuple[int, ...]) -> list[Array]:
-    """Standard normal arrays of several shapes from one draw (each further draw costs its own compile time)."""
+    """Standard normal arrays of several shapes from one draw: each draw is dear to compile."""
     return _cut(jax.random.normal(key, (_total(shapes),)), shapes)
 
 
@@ -41,7 +42,7 @@ def _cut(flat: Array, shapes: tuple[tuple[int, ...], ...]) -> list[Array]:
 
 
 def slow_course(knots: Array, n: int) -> Array:
-    """Straight lines between evenly spread knots: (..., n_knots) -> (..., n), as one product with constants."""
+    """Straight lines between evenly spread knots: (..., n_knots) -> (..., n), as a matrix product."""
     n_knots = knots.shape[-1]
     place = np.linspace(0.0, n_knots - 1.0, n)
     hats = np.maximum(0.0, 1.0 - np.abs(place[None, :] - np.arange(n_knots)[:, None])).astype(np.float32)
@@ -61,7 +62,8 @@ def phasor(cycles: Array) -> Array:
 
 
 def harmonics(phase: Array, amplitudes: Array) -> Array:
-    """Sum of amplitudes[k] * sin(2 pi (k + 1) phase), by Clenshaw's recurrence: one sine and one cosine in all.
+    """Sum of amplitudes[k] * sin(2 pi (k + 1) phase), by Clenshaw's recurrence: one sine and one cosine in
+    all.
 
     Args:
         phase: (n,) cycles; only its fraction counts, which keeps float32 exact enough for the high harmonics.
@@ -110,8 +112,8 @@ def noise_bins_hz(sr: int) -> np.ndarray:
 def noise_frames(key: Array, *, n_samples: int) -> Array:
     """Complex white noise for `shaped_noise`: (n_noise_frames, NOISE_FFT // 2 + 1) complex64.
 
-    The parts are bytes, evenly spread, not normal deviates: random numbers are the dearest part of a clip, and an
-    output sample, which sums 512 of them, is normal all the same.
+    The parts are bytes, evenly spread, not normal deviates: random numbers are the dearest part of a clip,
+    and an output sample, which sums 512 of them, is normal all the same.
     """
     n_frames = -(-n_samples // NOISE_HOP) + 1
     words = jax.random.bits(key, (-(-n_frames // 2), NOISE_FFT // 2 + 1), np.uint32)
@@ -140,19 +142,19 @@ def shaped_noise(frames: Array, gains: Array, *, n_samples: int) -> Array:
     return (waves[:-1, NOISE_HOP:] + waves[1:, :NOISE_HOP]).ravel()[:n_samples]
 
 
-def resonate(force: Array, response: Array) -> Array:
-    """Pass forces through the frame: overlap-add in blocks, several times faster than one transform of the clip.
+def resonate(force: Array, ring: Array) -> Array:
+    """Convolve with an impulse response, by overlap-add: much faster than one transform of the whole clip.
 
     Args:
         force: (n_samples,).
-        response: (RESPONSE_FFT // 2 + 1,) complex, whose ring dies within RESPONSE_FFT // 2 samples.
+        ring: (RING,) impulse response.
 
     Returns:
-        (n_samples,) float32; rings past the end are cut.
+        (n_samples,) float32; what rings past the end is cut.
     """
-    block = RESPONSE_FFT // 2
-    n_blocks = -(-force.shape[0] // block)
-    blocks = jnp.pad(force, (0, n_blocks * block - force.shape[0])).reshape(n_blocks, block)
-    waves = jnp.fft.irfft(jnp.fft.rfft(blocks, RESPONSE_FFT) * response[None, :], RESPONSE_FFT)
-    tails = jnp.pad(waves[:-1, block:], ((1, 0), (0, 0)))
-    return (waves[:, :block] + tails).ravel()[: force.shape[0]]
+    n_blocks = -(-force.shape[0] // RING)
+    blocks = jnp.pad(force, (0, n_blocks * RING - force.shape[0])).reshape(n_blocks, RING)
+    response = jnp.fft.rfft(ring, 2 * RING)
+    waves = jnp.fft.irfft(jnp.fft.rfft(blocks, 2 * RING) * response[None, :], 2 * RING)
+    tails = jnp.pad(waves[:-1, RING:], ((1, 0), (0, 0)))
+    return (waves[:, :RING] + tails).ravel()[: force.shape[0]]

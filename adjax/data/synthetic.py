@@ -1,11 +1,12 @@
-"""Synthetic slide-rail clips: a simulated machine in a simulated factory, healthy or with a fault of known effect.
+"""Synthetic slide-rail clips: a simulated machine in a simulated factory, healthy or with a fault of known
+effect.
 
-`simulate` makes one clip from a key, a `Machine` (`make_machine`), a `Severity` and an SNR, all traced: one compile
-serves every machine, fault and severity. It returns the clip and, apart, what the fault changed in it, worked out
-with the same randomness: `clip.samples - clip.fault` is the healthy clip of the same key.
+`simulate` makes one clip from a key, a `Machine` (`make_machine`), a `Severity` and an SNR, all traced: one
+compile serves every machine, fault and severity. It returns the clip and, apart, what the fault changed in
+it, worked out with the same randomness: `clip.samples - clip.fault` is the healthy clip of the same key.
 
-Levels follow MIMII (Purohit et al. 2019): the machine stays at one level and the background is scaled to the SNR.
-The SNR is that of the *healthy* machine over the whole clip, so a fault can raise the level.
+Levels follow MIMII (Purohit et al. 2019): the machine stays at one level and the background is scaled to the
+SNR. The SNR is that of the *healthy* machine over the whole clip, so a fault can raise the level.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from adjax.data.slide_rail import (
     Machine,
     draw_strokes,
     end_stop_knocks,
-    frame_response,
+    frame_ring,
     friction_gains,
     make_machine,
     motion_of,
@@ -78,7 +79,7 @@ def clip_keys(key: Array) -> ClipKeys:
 def machine_sound(
     key: Array, machine: Machine, severity: Severity, *, n_samples: int, sr: int
 ) -> tuple[Array, Array]:
-    """The machine without its surroundings: healthy sound and fault's part, (n_samples,) each, in arbitrary units."""
+    """The machine alone, in arbitrary units: its healthy sound and the fault's part, (n_samples,) each."""
     keys = clip_keys(key)
     n_control = -(-n_samples // CONTROL)
     n_control += -n_control % (NOISE_HOP // CONTROL)  # whole noise hops
@@ -106,8 +107,8 @@ def machine_sound(
     fault = fault + belt_slaps(keys.slaps, strokes, severity.loose_belt, **sizes)
     fault = fault + rail_clicks(keys.pits, machine, strokes, severity.rail_damage, **sizes)
 
-    response = frame_response(machine, sr=sr)
-    return resonate(healthy, response)[:n_samples], resonate(fault, response)[:n_samples]
+    ring = frame_ring(machine, sr=sr)
+    return resonate(healthy, ring)[:n_samples], resonate(fault, ring)[:n_samples]
 
 
 def simulate(
@@ -163,5 +164,9 @@ def simulate_batch(
     Returns:
         `SimulatedClip` of (n_clips, n_samples) arrays.
     """
-    one = partial(simulate, n_samples=n_samples, sr=sr)
-    return jax.lax.map(lambda lane: one(*lane, snr_db), (keys, machines, severities))
+
+    def one(lane: tuple[Array, Machine, Severity]) -> SimulatedClip:
+        key, machine, severity = lane
+        return simulate(key, machine, severity, snr_db, n_samples=n_samples, sr=sr)
+
+    return jax.lax.map(one, (keys, machines, severities))

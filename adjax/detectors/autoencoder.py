@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -73,7 +74,7 @@ class Autoencoder(nnx.Module):
     def __init__(self, config: AutoencoderConfig, n_inputs: int, rngs: nnx.Rngs) -> None:
         widths = (n_inputs, *config.hidden, config.bottleneck, *reversed(config.hidden))
         glorot = nnx.initializers.glorot_uniform()
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.layers = nnx.List([nnx.Linear(i, o, kernel_init=glorot, rngs=rngs) for i, o in pairs])
         # The fast variance E[x²] - μ² loses float32's digits on log-mels in dB.
         self.norms = nnx.List(
@@ -92,15 +93,13 @@ class Autoencoder(nnx.Module):
             mask: (n,) bool: train on these rows and use their statistics. None: use the running statistics.
         """
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = norm(
-                layer(x), use_running_average=mask is None, mask=None if mask is None else mask[:, None]
-            )
+            x = norm(layer(x), use_running_average=mask is None, mask=None if mask is None else mask[:, None])
             x = nnx.relu(x)
         return self.output(x)
 
 
 def make_autoencoder(
-    config: AutoencoderConfig = AutoencoderConfig(),  # noqa: B008 (frozen)
+    config: AutoencoderConfig = AutoencoderConfig(),
     hyper: AutoencoderHyper = AutoencoderHyper(),  # noqa: B008 (immutable)
     on_epoch: Callable[[Array], None] | None = None,
 ) -> Detector:
@@ -122,7 +121,7 @@ def make_autoencoder(
         SettingsError: a setting out of its range.
     """
     sizes = (config.n_context, config.bottleneck, config.n_epochs, config.batch_size, config.block_size)
-    if min(*sizes, *config.hidden) < 1:
+    if min(sizes + config.hidden) < 1:
         raise SettingsError(f"sizes, widths and counts must be at least 1: {config}")
 
     def fit(
@@ -210,7 +209,12 @@ def fit_autoencoder(
             w = jnp.where(place < n_windows, weight[index], 0)
             # A batch of padding must not move the weights by Adam's momentum.
             return lax.cond(
-                number * batch_size < n_windows, update, lambda s, *_: (s, jnp.zeros((), x.dtype)), state, index, w
+                number * batch_size < n_windows,
+                update,
+                lambda s, *_: (s, jnp.zeros((), x.dtype)),
+                state,
+                index,
+                w,
             )
 
         state, losses = lax.scan(step, state, jnp.arange(n_steps))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jax import Array
@@ -75,7 +75,7 @@ def make_features(config: FeatureConfig) -> Callable[[Array, Array], Array]:
         raise SettingsError(f"kind={config.kind!r} is not one of log-mel, mfcc, spectrum")
     if config.kind == "mfcc" and not (1 <= config.n_mfcc <= config.n_mels and 0 <= config.n_deltas <= 2):
         raise SettingsError(f"n_mfcc must be 1 to n_mels and n_deltas 0 to 2: {config}")
-    framing = {"n_fft": config.n_fft, "hop_length": config.hop_length}
+    framing: dict[str, Any] = {"n_fft": config.n_fft, "hop_length": config.hop_length}
 
     def frames_of(y: Array, n_valid: Array) -> Array:
         if config.kind == "spectrum":

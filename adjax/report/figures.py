@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from jax import numpy as jnp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
@@ -32,11 +33,15 @@ def spectrograms(clips: Mapping[str, Clip], config: FeatureConfig, *, channel: C
     axes = figure.subplots(1, len(clips), squeeze=False, sharey=True)[0]
     images = []
     for clip in clips.values():
-        samples = read_clip(clip.path, sr=config.sr, channel=channel).samples
+        samples = jnp.asarray(read_clip(clip.path, sr=config.sr, channel=channel).samples)
         images.append(
             np.asarray(
                 log_mel_spectrogram(
-                    samples, sr=config.sr, n_fft=config.n_fft, hop_length=config.hop_length, n_mels=config.n_mels
+                    samples,
+                    sr=config.sr,
+                    n_fft=config.n_fft,
+                    hop_length=config.hop_length,
+                    n_mels=config.n_mels,
                 )
             ).T
         )
@@ -66,8 +71,13 @@ def score_histograms(result: Result, machine_type: str) -> Figure:
         low, high = np.min(scores), np.percentile(scores, 99)
         bins = np.linspace(low, max(high, low + 1e-9), 30)
         for label, name, colour in ((0, "normal", NORMAL), (1, "anomalous", ANOMALOUS)):
+            own = np.clip(scores[clips.labels == label], bins[0], bins[-1])
             axis.hist(
-                np.clip(scores[clips.labels == label], bins[0], bins[-1]), bins, alpha=0.6, label=name, color=colour
+                own,
+                bins.tolist(),
+                alpha=0.6,
+                label=name,
+                color=colour,
             )
         axis.set(title=machine_id, xlabel="anomaly score")
     axes[0].set_ylabel("test clips")

@@ -88,7 +88,9 @@ def write_run(
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["file", "reason"])
             for error in result.failures:
-                writer.writerow([error.path, error.reason] if isinstance(error, ClipError) else ["", str(error)])
+                writer.writerow(
+                    [error.path, error.reason] if isinstance(error, ClipError) else ["", str(error)]
+                )
     return files
 
 
@@ -108,6 +110,7 @@ def write_figures(
             "roc": figures.roc_curves(result, machine_type),
         }
         files += [
-            figures.save(figure, out / "figures" / f"{machine_type}_{name}.png") for name, figure in drawn.items()
+            figures.save(figure, out / "figures" / f"{machine_type}_{name}.png")
+            for name, figure in drawn.items()
         ]
     return files

@@ -72,7 +72,13 @@ def results_table(title: str, summary: Summary, published: Published | None = No
     ids = sorted(summary.by_id)
     for machine_id in ids:
         low, high = summary.intervals[machine_id]
-        add(machine_id, summary.by_id[machine_id], f"{low:.3f} to {high:.3f}", machine_id, machine_id == ids[-1])
+        add(
+            machine_id,
+            summary.by_id[machine_id],
+            f"{low:.3f} to {high:.3f}",
+            machine_id,
+            machine_id == ids[-1],
+        )
     add("mean", summary.mean, key="mean")
     add("harmonic mean", summary.harmonic)
     add("pooled", summary.pooled)

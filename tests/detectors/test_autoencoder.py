@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,7 +39,7 @@ def test_architecture_is_the_2020_baselines() -> None:
     model = Autoencoder(AutoencoderConfig(), 640, nnx.Rngs(0))
     widths = [640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640]
     kernels = [layer.kernel.shape for layer in model.layers] + [model.output.kernel.shape]
-    assert kernels == list(zip(widths[:-1], widths[1:], strict=True))
+    assert kernels == list(pairwise(widths))
     # Keras's summary of the baseline: 269,992 parameters, 2,064 of them BatchNorm's running statistics.
     n_trained = sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param)))
     n_running = sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.BatchStat)))
@@ -66,9 +68,13 @@ def test_windows_are_stacked_frames() -> None:
 
 def test_learns_normal_rows_and_scores_others_higher() -> None:
     detector = make_autoencoder(AutoencoderConfig(3, (16, 16), 2, n_epochs=40, batch_size=64))
-    params, info = jax.jit(detector.fit)(jax.random.key(0), normal_rows(0), window_weight(500), detector.hyper)
+    params, info = jax.jit(detector.fit)(
+        jax.random.key(0), normal_rows(0), window_weight(500), detector.hyper
+    )
     normal = detector.score(params, jnp.asarray(normal_rows(1)))[:498]
-    other = detector.score(params, jnp.asarray(np.roll(normal_rows(1), 2, axis=1) * [1, -1, 1, 1, -1, 1]))[:498]
+    other = detector.score(params, jnp.asarray(np.roll(normal_rows(1), 2, axis=1) * [1, -1, 1, 1, -1, 1]))[
+        :498
+    ]
     assert int(info.status) == MAX_ITER
     assert int(info.n_steps) == 40
     assert np.mean(normal) < 0.5 * np.mean(normal_rows(1) ** 2)
@@ -115,7 +121,9 @@ def test_a_lane_is_a_solo_run(batch) -> None:
     fit, score, *_ = make_autoencoder(SMALL)
     lanes, info = jax.jit(batch(fit))(keys, x, weight, hyper)
     for lane in range(2):
-        solo, alone = jax.jit(fit)(keys[lane], x[lane], weight[lane], AutoencoderHyper(hyper.learning_rate[lane]))
+        solo, alone = jax.jit(fit)(
+            keys[lane], x[lane], weight[lane], AutoencoderHyper(hyper.learning_rate[lane])
+        )
         assert_allclose(info.objective[lane], alone.objective, rtol=1e-4)
         # Scores, not parameters: a bias before BatchNorm has no gradient, and Adam walks on its rounding noise.
         lane_params = jax.tree.map(lambda leaf: leaf[lane], lanes)  # noqa: B023
@@ -134,7 +142,9 @@ def test_epochs_are_reported_from_inside_the_compiled_loop() -> None:
 def test_a_row_that_is_not_finite_gives_a_status() -> None:
     x = normal_rows(7)
     x[9] = np.nan
-    _, info = jax.jit(make_autoencoder(SMALL).fit)(jax.random.key(0), x, window_weight(500), AutoencoderHyper())
+    _, info = jax.jit(make_autoencoder(SMALL).fit)(
+        jax.random.key(0), x, window_weight(500), AutoencoderHyper()
+    )
     assert int(info.status) == NOT_FINITE
 
 

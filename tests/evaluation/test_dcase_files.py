@@ -26,7 +26,9 @@ def test_scores_survive_the_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["s.csv"]
 
 
-@pytest.mark.parametrize("text", ["a.wav\n", "a.wav,high\n", "a.wav,nan\n", "a.wav,1\na.wav,2\n", "a.wav,1,2\n"])
+@pytest.mark.parametrize(
+    "text", ["a.wav\n", "a.wav,high\n", "a.wav,nan\n", "a.wav,1\na.wav,2\n", "a.wav,1,2\n"]
+)
 def test_bad_rows_are_refused_with_file_and_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(DataError, match=r"s\.csv, line [12]"):

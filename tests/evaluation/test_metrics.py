@@ -25,7 +25,9 @@ def expected_metrics(shared: Path, beginning: str) -> dict[str, dict]:
 def test_submitted_scores_give_the_published_metrics(shared: Path, machine_id: str) -> None:
     reference = shared / "reference"
     labels = read_labels(reference / "dcase2020_slider_eval_labels.csv")
-    scores = read_scores(reference / "submission_haunschmid_cpjku_1" / f"anomaly_score_slider_{machine_id}.csv")
+    scores = read_scores(
+        reference / "submission_haunschmid_cpjku_1" / f"anomaly_score_slider_{machine_id}.csv"
+    )
     metrics = evaluate(np.array([labels[name] for name in scores]), np.array(list(scores.values())))
     expected = expected_metrics(shared, "submission")[machine_id]
     assert metrics is not None
@@ -42,7 +44,10 @@ def test_autoencoder_scores_give_the_published_metrics(shared: Path, machine_id:
     expected = expected_metrics(shared, "autoencoder")[machine_id]
     assert metrics is not None
     assert (metrics.auc, metrics.pauc) == (expected["auc"], expected["pauc"])
-    assert (metrics.n_normal + metrics.n_anomalous, metrics.n_anomalous) == (expected["n"], expected["anomalies"])
+    assert (metrics.n_normal + metrics.n_anomalous, metrics.n_anomalous) == (
+        expected["n"],
+        expected["anomalies"],
+    )
 
 
 def test_auc_is_the_share_of_pairs_in_order_with_ties_as_half() -> None:

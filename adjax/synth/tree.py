@@ -1,19 +1,7 @@
-"""Synthetic slide rails as a data set: a DCASE 2020 folder tree with, for every anomaly, where its fault is heard.
-
-The simulator (`adjax.data.synthetic`) gives the fault's own part of a clip. Here that becomes a mask over frames
-and mel bands (`fault_mask`), its summary in seconds and bands (`FaultSpans`), and a tree on disk (`write_tree`) that
-the rest of adjax reads like any other data:
-
-    <root>/slider/train/normal_id_00_00000000.wav
-    <root>/slider/test/normal_id_00_00000000.wav, anomaly_id_00_00000000.wav
-    <root>/slider/ground_truth.csv
-
-The same counts, SNR and seed give the same files, bit for bit, on one machine.
-"""
+"""Synthetic clips by the plan: which ones, made on all cores, and written as a DCASE 2020 tree."""
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,24 +12,17 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from adjax.data.audio import write_wav
 from adjax.data.synthetic import DURATION_S, FAULTS, SR, Machine, Severity, make_machine, simulate_batch
-from adjax.features.mel import mel_spectrogram
-from adjax.types import DataError, SettingsError
+from adjax.synth.truth import GROUND_TRUTH, TruthRow, fault_mask, fault_spans, write_ground_truth
+from adjax.types import SettingsError
 
-N_FFT, HOP_LENGTH, N_MELS = 1024, 512, 128  # the DCASE 2020 baseline's frames and bands
-MASK_THRESHOLD_DB = -6.0
 SNR_RANGE_DB = (-20.0, 20.0)
 SEVERITIES = (0.25, 1.0)  # the anomalies' range
-GROUND_TRUTH = "ground_truth.csv"
-_COLUMNS = ("file", "fault", "severity", "seconds", "mel_bands")
 _CHUNK = 8  # clips a simulator call; always padded to this, so that there is one compile and one result
-_GAP_S = 0.1  # touched moments closer than this are one
-_BAND_SHARE = 0.05  # a band counts as touched if it is in this share of the touched frames
 
 
 @dataclass(frozen=True)
@@ -92,19 +73,6 @@ class ClipPlan:
 
 
 @dataclass(frozen=True)
-class FaultSpans:
-    """Where a fault is heard, in short.
-
-    Attributes:
-        seconds: (start, end) pairs, in order.
-        mel_bands: (first, last) pairs of 0-based bands, both included, of N_MELS bands.
-    """
-
-    seconds: tuple[tuple[float, float], ...]
-    mel_bands: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
 class MadeClip:
     """A clip that has been made.
 
@@ -117,59 +85,6 @@ class MadeClip:
     plan: ClipPlan
     samples: np.ndarray
     mask: np.ndarray
-
-
-def fault_mask(
-    samples: Array, fault: Array, *, sr: int = SR, threshold_db: float = MASK_THRESHOLD_DB
-) -> Array:
-    """The time-frequency cells in which a fault is heard.
-
-    Rule: the mel power of the fault's part reaches `threshold_db` relative to the mean power, over the clip, of the
-    healthy clip in that band. At -6 dB the fault raises the band's mean level by 1 dB.
-
-    Args:
-        samples: (n_samples,) the clip.
-        fault: (n_samples,) the fault's part of it.
-        sr: sample rate in Hz (static).
-        threshold_db: see the rule.
-
-    Returns:
-        (n_frames, N_MELS) bool; nothing for a healthy clip, whose part is exactly zero.
-    """
-    mel = partial(mel_spectrogram, sr=sr, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=N_MELS, power=2.0)
-    healthy = jnp.mean(mel(samples - fault), axis=0)
-    power = mel(fault)
-    return (power >= 10.0 ** (threshold_db / 10.0) * healthy[None, :]) & (power > 0.0)
-
-
-def fault_spans(mask: np.ndarray, *, sr: int = SR) -> FaultSpans:
-    """Sum a mask up: when, and in which bands.
-
-    A frame counts as touched if any of its cells is; moments less than 0.1 s apart are joined. A band counts if
-    it is in at least 5 % of the touched frames.
-
-    Args:
-        mask: (n_frames, n_mels) bool; frame t is centred on sample t * HOP_LENGTH.
-        sr: sample rate in Hz.
-    """
-    frames = np.flatnonzero(mask.any(axis=1))
-    if frames.size == 0:
-        return FaultSpans((), ())
-    hop = HOP_LENGTH / sr
-    seconds = tuple(
-        (round(max(first - 0.5, 0.0) * hop, 3), round(min(last + 0.5, mask.shape[0] - 1) * hop, 3))
-        for first, last in _runs(frames, max_step=1 + int(_GAP_S / hop))
-    )
-    bands = np.flatnonzero(mask[frames].mean(axis=0) >= _BAND_SHARE)
-    return FaultSpans(seconds, tuple(_runs(bands, max_step=1)))
-
-
-def _runs(values: np.ndarray, *, max_step: int) -> list[tuple[int, int]]:
-    """First and last of each run of ascending integers whose steps are at most `max_step`."""
-    if values.size == 0:
-        return []
-    parts = np.split(values, np.flatnonzero(np.diff(values) > max_step) + 1)
-    return [(int(part[0]), int(part[-1])) for part in parts]
 
 
 def plan_clips(
@@ -256,8 +171,7 @@ def write_tree(
 ) -> Path:
     """Write a data set in DCASE 2020's layout, with the ground truth of its anomalies.
 
-    `ground_truth.csv` comes last, so where it is the tree is whole. Its columns: `file`, `fault`, `severity`,
-    `seconds` ("0.32-0.64;1.2-1.44") and `mel_bands` ("60-127", 0-based, both ends included; N_MELS Slaney bands).
+    `ground_truth.csv` comes last, so where it is the tree is whole (its columns: `write_ground_truth`).
 
     Args:
         root: folder to write `slider/` into; made if missing. Files of the same names are replaced.
@@ -281,69 +195,17 @@ def write_tree(
         (home / split).mkdir(parents=True, exist_ok=True)
     truth = home / GROUND_TRUTH
     truth.unlink(missing_ok=True)
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[str, TruthRow]] = []
     for clip in make_clips(plans, snr_db=snr_db, seed=seed, duration=duration):
-        path = home / clip.plan.split / clip.plan.name
+        plan = clip.plan
+        path = home / plan.split / plan.name
         write_wav(path, clip.samples, SR)
-        if clip.plan.fault:
-            rows.append(_row(clip))
+        if plan.fault:
+            rows.append((plan.name, TruthRow(plan.fault, plan.severity, fault_spans(clip.mask))))
         if on_clip is not None:
             on_clip(path)
-    partial_file = truth.with_name(f".{GROUND_TRUTH}.tmp")
-    with open(partial_file, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([_COLUMNS, *rows])
-    partial_file.replace(truth)
+    write_ground_truth(truth, rows)
     return home
-
-
-@dataclass(frozen=True)
-class TruthRow:
-    """One line of `ground_truth.csv`."""
-
-    fault: str
-    severity: float
-    spans: FaultSpans
-
-
-def read_ground_truth(path: str | os.PathLike[str]) -> dict[str, TruthRow]:
-    """Read `ground_truth.csv`: what `write_tree` says of each anomalous file, by file name.
-
-    Raises:
-        DataError: the file is missing or not of this form.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            lines = csv.DictReader(file)
-            if tuple(lines.fieldnames or ()) != _COLUMNS:
-                raise ValueError(f"columns {lines.fieldnames}, not {list(_COLUMNS)}")
-            return {
-                row["file"]: TruthRow(
-                    row["fault"],
-                    float(row["severity"]),
-                    FaultSpans(
-                        tuple((float(a), float(b)) for a, b in _pairs(row["seconds"])),
-                        tuple((int(a), int(b)) for a, b in _pairs(row["mel_bands"])),
-                    ),
-                )
-                for row in lines
-            }
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); write the tree with write_tree"
-        ) from error
-    except (ValueError, AttributeError) as error:
-        raise DataError(f"{path}: is no ground truth of adjax ({error}); write the tree again") from error
-
-
-def _pairs(text: str) -> list[list[str]]:
-    return [part.split("-") for part in text.split(";") if part]
-
-
-def _row(clip: MadeClip) -> tuple[str, ...]:
-    spans = fault_spans(clip.mask)
-    seconds = ";".join(f"{start:g}-{end:g}" for start, end in spans.seconds)
-    bands = ";".join(f"{first}-{last}" for first, last in spans.mel_bands)
-    return clip.plan.name, clip.plan.fault, f"{clip.plan.severity:g}", seconds, bands
 
 
 def _id_number(machine_id: str) -> int:
@@ -374,9 +236,9 @@ def _make_chunk(plans: Sequence[ClipPlan], *, snr_db: float, seed: int, n_sample
     groups = {("train", False): 0, ("test", False): 1, ("test", True): 2}
     codes = [(_id_number(p.machine_id), groups[p.split, bool(p.fault)], p.index) for p in filled]
     each = [make_machine(number) for number, _, _ in codes]
-    machines = Machine(*(np.stack(values) for values in zip(*each, strict=True)))
-    severities = Severity(
-        *(np.array([p.severity * (p.fault == fault) for p in filled], np.float32) for fault in FAULTS)
+    machines = Machine._make(np.stack(values) for values in zip(*each, strict=True))
+    severities = Severity._make(
+        np.array([p.severity * (p.fault == fault) for p in filled], np.float32) for fault in FAULTS
     )
     keys = _keys(np.uint32(seed), np.array(codes, np.uint32))
     clips = simulate_batch(keys, machines, severities, snr_db, n_samples=n_samples)

@@ -1,0 +1,61 @@
+"""Synthetic slide rails as a data set: a DCASE 2020 folder tree with, for every anomaly, where its fault is
+heard.
+
+The simulator (`adjax.data.synthetic`) gives the fault's own part of a clip. Here that becomes a mask over
+frames and mel bands (`fault_mask`), its summary in seconds and bands (`FaultSpans`), and a tree on disk
+(`write_tree`) that the rest of adjax reads like any other data:
+
+    <root>/slider/train/normal_id_00_00000000.wav
+    <root>/slider/test/normal_id_00_00000000.wav, anomaly_id_00_00000000.wav
+    <root>/slider/ground_truth.csv
+
+The same counts, SNR and seed give the same files, bit for bit, on one machine.
+"""
+
+from adjax.synth.tree import (
+    FULL,
+    SEVERITIES,
+    SMALL,
+    ClipCounts,
+    ClipPlan,
+    MadeClip,
+    make_clips,
+    plan_clips,
+    write_tree,
+)
+from adjax.synth.truth import (
+    GROUND_TRUTH,
+    HOP_LENGTH,
+    MASK_THRESHOLD_DB,
+    N_FFT,
+    N_MELS,
+    FaultSpans,
+    TruthRow,
+    fault_mask,
+    fault_spans,
+    read_ground_truth,
+    write_ground_truth,
+)
+
+__all__ = [
+    "FULL",
+    "GROUND_TRUTH",
+    "HOP_LENGTH",
+    "MASK_THRESHOLD_DB",
+    "N_FFT",
+    "N_MELS",
+    "SEVERITIES",
+    "SMALL",
+    "ClipCounts",
+    "ClipPlan",
+    "FaultSpans",
+    "MadeClip",
+    "TruthRow",
+    "fault_mask",
+    "fault_spans",
+    "make_clips",
+    "plan_clips",
+    "read_ground_truth",
+    "write_ground_truth",
+    "write_tree",
+]
