@@ -130,6 +130,7 @@ def make_autoencoder(
         return fit_autoencoder(config, key, x, weight, hyper, on_epoch)
 
     def score(params: AutoencoderParams, x: Array) -> Array:
+        x = jnp.asarray(x)
         graph = _graph(config, config.n_context * x.shape[1])
 
         def score_block(index: Array) -> Array:
@@ -174,11 +175,12 @@ def fit_autoencoder(
         The trained parameters and how training ended: NOT_FINITE where the loss was not (or no window had any
         weight), else MAX_ITER, since there is no early stopping.
     """
+    x, weight = jnp.asarray(x), jnp.asarray(weight)
     key_init, key_shuffle = jax.random.split(key)
     n_inputs = config.n_context * x.shape[1]
-    graph, params, batch_stats = nnx.split(
-        Autoencoder(config, n_inputs, nnx.Rngs(key_init)), nnx.Param, nnx.BatchStat
-    )
+    model = Autoencoder(config, n_inputs, nnx.Rngs(key_init))
+    graph, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
+    params, batch_stats = states
     adam = optax.adam(hyper.learning_rate, eps=1e-7)  # Keras's epsilon
     n_rows = x.shape[0]
     batch_size = min(config.batch_size, n_rows)

@@ -1,0 +1,139 @@
+"""The command line as a person uses it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adjax.app.cli import CANNOT_RUN, OK, SOME_FAILED, main
+from adjax.data.audio import write_wav
+from adjax.evaluation.dcase_files import read_scores
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One machine, one second a clip."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        (root / "pump" / split).mkdir(parents=True)
+    for i in range(4):
+        quiet, loud = (0.05 * rng.normal(size=(2, 16000))).astype(np.float32)
+        write_wav(root / f"pump/train/normal_id_00_{i:08d}.wav", quiet, 16000)
+        write_wav(root / f"pump/test/normal_id_00_{i:08d}.wav", loud, 16000)
+        write_wav(root / f"pump/test/anomaly_id_00_{i:08d}.wav", 4 * loud, 16000)
+    return root
+
+
+def table(path: Path) -> list[list[str]]:
+    return list(csv.reader(path.read_text().splitlines()))
+
+
+def arguments(tree: Path, out: Path, *more: str) -> list[str]:
+    gmm = ["--model", "gmm", "--covariance-type", "diag", "--n-components", "2"]
+    return ["run", "--data", str(tree), "--out", str(out), *gmm, *more]
+
+
+def test_run_writes_the_submission_files_and_the_record(tree: Path, tmp_path: Path, capsys) -> None:
+    assert main(arguments(tree, tmp_path, "--machine-type", "pump")) == OK
+    scores = read_scores(tmp_path / "anomaly_score_pump_id_00.csv")
+    assert len(scores) == 8
+    rows = table(tmp_path / "result.csv")
+    assert rows[:2] == [["pump"], ["id", "AUC", "pAUC"]]
+    assert rows[2] == ["00", "1.0", "1.0"]
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings["settings"]["gmm"]["n_components"] == 2
+    assert settings["settings"]["seed"] == 0
+    assert {"python", "jax", "adjax", "device"} <= set(settings["versions"])
+    assert settings["data"]["train_clips"] == 4
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert names == {"pump_spectrograms.png", "pump_scores.png", "pump_roc.png"}
+    printed = capsys.readouterr().out
+    assert "pump" in printed
+    assert "1.0000" in printed
+    assert str(tmp_path / "figures" / "pump_roc.png") in printed
+
+
+def test_the_same_command_gives_the_same_files(tree: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert main(arguments(tree, tmp_path / name, "--seed", "3")) == OK
+    for file in ("anomaly_score_pump_id_00.csv", "result.csv", "settings.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_bad_clip_is_listed_and_the_exit_code_says_so(tree: Path, tmp_path: Path, capsys) -> None:
+    import shutil
+
+    root = tmp_path / "data"
+    shutil.copytree(tree, root)
+    (root / "pump/test/normal_id_00_00000002.wav").write_bytes(b"not a wav")
+    assert main(arguments(root, tmp_path / "out")) == SOME_FAILED
+    assert len(read_scores(tmp_path / "out" / "anomaly_score_pump_id_00.csv")) == 7
+    assert "normal_id_00_00000002.wav" in (tmp_path / "out" / "failures.csv").read_text()
+    assert "normal_id_00_00000002.wav" in capsys.readouterr().out
+
+
+def test_unlabelled_clips_are_scored_and_labels_can_be_given(tree: Path, tmp_path: Path) -> None:
+    import shutil
+
+    root = tmp_path / "data"
+    shutil.copytree(tree, root)
+    lines = []
+    for i, path in enumerate(sorted((root / "pump/test").iterdir())):
+        path.rename(path.with_name(f"id_00_{i:08d}.wav"))
+        lines.append(f"id_00_{i:08d}.wav,{int(path.name.startswith('anomaly'))}\n")
+    assert main(arguments(root, tmp_path / "blind")) == OK
+    assert len(read_scores(tmp_path / "blind" / "anomaly_score_pump_id_00.csv")) == 8
+    assert not (tmp_path / "blind" / "result.csv").exists()
+    (tmp_path / "labels.csv").write_text("".join(lines))
+    assert main(arguments(root, tmp_path / "seen", "--labels", str(tmp_path / "labels.csv"))) == OK
+    assert (tmp_path / "seen" / "result.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--machine-type", "valve"], "pump"),
+        (["--data", "no/such/folder"], "no/such/folder"),
+        (["--n-components", "0"], "n_components"),
+    ],
+)
+def test_what_cannot_run_says_why_and_exits_2(tree: Path, tmp_path: Path, capsys, more, message: str) -> None:
+    assert main(arguments(tree, tmp_path, *more)) == CANNOT_RUN
+    assert message in capsys.readouterr().err
+
+
+def test_help_names_both_commands(capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert "run" in printed
+    assert "synth" in printed
+
+
+@pytest.mark.parametrize("machine_type", ["slider", "fan"])
+def test_real_clips_go_through(shared: Path, tmp_path: Path, machine_type: str) -> None:
+    """Real sound, four machines of each type; few clips, so no claim about the AUC."""
+    data = ["--data", str(shared / "data" / "mimii_mini"), "--machine-type", machine_type]
+    mixture = ["--model", "both", "--epochs", "2", "--covariance-type", "diag"]
+    assert main(["run", *data, "--out", str(tmp_path), *mixture]) == OK
+    for model in ("gmm", "autoencoder"):
+        rows = table(tmp_path / model / "result.csv")
+        assert [row[0] for row in rows[2:6]] == ["00", "02", "04", "06"]
+        for number in ("00", "02", "04", "06"):
+            assert len(read_scores(tmp_path / model / f"anomaly_score_{machine_type}_id_{number}.csv")) == 9
+
+
+def test_channels_of_real_multichannel_clips(shared: Path) -> None:
+    """Eight microphones: the recordings differ, and all channels can be read."""
+    from adjax.data.audio import read_clip
+
+    path = sorted((shared / "data" / "multichannel").rglob("*.wav"))[0]
+    first, last, mean = (read_clip(path, channel=channel).samples for channel in (0, 7, "mean"))
+    assert first.shape == last.shape == mean.shape
+    assert not np.array_equal(first, last)

@@ -1,0 +1,216 @@
+"""From clips to scores: extraction, grouping, padding, failures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from adjax.data.audio import write_wav
+from adjax.data.dcase import index_folder
+from adjax.detectors.autoencoder import AutoencoderConfig
+from adjax.detectors.gmm import GmmConfig, GmmHyper
+from adjax.features import log_mel_spectrogram
+from adjax.features.recipes import FeatureConfig, make_features
+from adjax.pipeline import ClipFeatures, RunConfig, extract, extract_splits, fit_and_score, window_weights
+from adjax.types import ClipError, DataError, FitError, SettingsError
+
+SMALL = FeatureConfig(n_fft=256, hop_length=128, n_mels=16)
+GMM = RunConfig(features=SMALL, gmm=GmmConfig(2, "diag", max_iter=20), gmm_hyper=GmmHyper(reg_covar=1e-3))
+AUTOENCODER = replace(
+    GMM, model="autoencoder", autoencoder=AutoencoderConfig(3, (16,), 2, n_epochs=30, batch_size=64)
+)
+
+
+def hum(seed: int, hz: float, n: int = 8000) -> np.ndarray:
+    """Half a second of a hum in noise."""
+    rng = np.random.default_rng(seed)
+    return (0.1 * np.sin(2 * np.pi * hz * np.arange(n) / 16000) + 0.02 * rng.normal(size=n)).astype(
+        np.float32
+    )
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two machines that hum at 500 and 2000 Hz; an anomaly adds a tone at 4000 Hz. Clips of different lengths."""
+    root = tmp_path_factory.mktemp("tree")
+    for split in ("train", "test"):
+        (root / "fan" / split).mkdir(parents=True)
+    for number, hz in ((0, 500.0), (2, 2000.0)):
+        for i in range(6):
+            write_wav(
+                root / f"fan/train/normal_id_{number:02d}_{i:08d}.wav", hum(i, hz, 8000 + 500 * i), 16000
+            )
+        for i in range(4):
+            normal, anomaly = hum(100 + i, hz), hum(200 + i, hz) + 0.5 * hum(300 + i, 4000.0)
+            write_wav(root / f"fan/test/normal_id_{number:02d}_{i:08d}.wav", normal, 16000)
+            write_wav(root / f"fan/test/anomaly_id_{number:02d}_{i:08d}.wav", anomaly, 16000)
+    return root
+
+
+@pytest.fixture(scope="module")
+def splits(tree: Path) -> tuple[ClipFeatures, ClipFeatures]:
+    return extract_splits(index_folder(tree), GMM)
+
+
+def test_extract_equals_one_clip_at_a_time(tree: Path) -> None:
+    """Batches are padded to the longest clip; that changes nothing."""
+    from adjax.data.audio import read_clip
+
+    clips = index_folder(tree).select(split="train")
+    features = extract(clips, SMALL)
+    assert [clip.path for clip in features.clips] == [clip.path for clip in clips]
+    for i, clip in enumerate(clips):
+        alone = log_mel_spectrogram(
+            jnp.asarray(read_clip(clip.path).samples), sr=16000, n_fft=256, hop_length=128, n_mels=16,
+            amin=np.finfo(np.float64).eps, floor="add",
+        )  # fmt: skip
+        assert_allclose(features.rows[features.offsets[i] : features.offsets[i + 1]], alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["log-mel", "mfcc", "spectrum"])
+@pytest.mark.parametrize("pooling", ["none", "mean", "std", "max", "gwrp"])
+def test_recipes_give_the_promised_shape_whatever_the_padding(kind: str, pooling: str) -> None:
+    config = replace(SMALL, kind=kind, pooling=pooling, n_mfcc=5, n_deltas=2)
+    features = jax.jit(make_features(config))
+    y = jnp.asarray(hum(0, 500.0, 4000))
+    alone, padded = features(y, 4000), features(jnp.pad(y, (0, 1000), constant_values=7.0), 4000)
+    assert alone.shape == (config.n_rows(4000), config.n_features)
+    assert_allclose(padded[: config.n_rows(4000)], alone, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"kind": "chroma"},
+        {"kind": "mfcc", "n_mfcc": 17},
+        {"pooling": "median"},
+        {"pooling": "gwrp", "gwrp_r": 1.5},
+    ],
+)
+def test_recipes_refuse_bad_settings(bad: dict) -> None:
+    with pytest.raises(SettingsError):
+        make_features(replace(SMALL, **bad))
+
+
+@pytest.mark.parametrize("per", ["machine", "type"])
+@pytest.mark.parametrize(
+    "config",
+    [GMM, replace(GMM, standardize=True), replace(AUTOENCODER, standardize=True)],
+    ids=["gmm", "standardised gmm", "autoencoder"],
+)
+def test_models_find_the_anomalies(splits, config: RunConfig, per: str) -> None:
+    result = fit_and_score(*splits, replace(config, per=per))
+    assert len(result.fits) == (2 if per == "machine" else 1)
+    assert not result.failures
+    for metrics in result.metrics()["fan"].values():
+        assert metrics.auc > 0.9
+        assert (metrics.n_normal, metrics.n_anomalous) == (4, 4)
+
+
+def test_a_model_of_one_machine_misjudges_the_other(splits) -> None:
+    train, test = splits
+    normals = test.where(lambda clip: clip.label == 0)
+    swapped = {"id_00": "id_02", "id_02": "id_00"}
+    clips = type(train.clips)(tuple(replace(c, machine_id=swapped[c.machine_id]) for c in train.clips))
+    right = fit_and_score(train, normals, GMM).scores
+    wrong = fit_and_score(replace(train, clips=clips), normals, GMM).scores
+    assert wrong.min() > right.max()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "std", "max"])
+def test_score_pooling(splits, pooling: str) -> None:
+    """The clip's score is the pooled score of its frames."""
+    from adjax.pipeline import make_detector
+
+    train, test = (part.where(lambda clip: clip.machine_id == "id_00") for part in splits)
+    config = replace(GMM, score_pooling=pooling)
+    result = fit_and_score(train, test, config)
+    detector = make_detector(config)
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    params, _ = detector.fit(key, jnp.asarray(train.rows), jnp.ones(len(train.rows)), detector.hyper)
+    frames = np.asarray(detector.score(params, jnp.asarray(test.rows)))
+    pool = getattr(np, pooling)
+    expected = [pool(frames[a:b]) for a, b in pairwise(test.offsets)]
+    assert_allclose(result.scores, expected, rtol=5e-2)
+
+
+def test_same_seed_same_scores(splits) -> None:
+    assert_array_equal(fit_and_score(*splits, AUTOENCODER).scores, fit_and_score(*splits, AUTOENCODER).scores)
+
+
+def test_windows_do_not_cross_clips() -> None:
+    assert_array_equal(window_weights(np.array([0, 4, 5, 8]), 3), [1, 1, 0, 0, 0, 1, 0, 0])
+
+
+def test_bad_clips_are_reported_and_the_rest_goes_on(tree: Path, tmp_path: Path) -> None:
+    import shutil
+
+    root = tmp_path / "copy"
+    shutil.copytree(tree, root)
+    (root / "fan/train/normal_id_00_00000003.wav").write_bytes(b"RIFF")
+    (root / "fan/test/anomaly_id_02_00000001.wav").write_bytes(b"")
+    write_wav(root / "fan/test/normal_id_02_00000001.wav", hum(0, 2000.0, 100), 16000)  # one frame
+    (root / "fan/test/what_is_this.wav").write_bytes(b"")
+    result = fit_and_score(*extract_splits(index_folder(root), AUTOENCODER), AUTOENCODER)
+    bad = {Path(e.path).name for e in result.failures if isinstance(e, ClipError)}
+    assert bad == {
+        "normal_id_00_00000003.wav",
+        "anomaly_id_02_00000001.wav",
+        "normal_id_02_00000001.wav",
+        "what_is_this.wav",
+    }
+    assert len(result.scores) == 14
+    assert not {error.path for error in result.failures} & {str(clip.path) for clip in result.clips}
+
+
+def test_a_machine_without_training_clips_is_reported_and_not_scored(splits) -> None:
+    train, test = splits
+    only = train.where(lambda clip: clip.machine_id == "id_00")
+    result = fit_and_score(only, test, GMM)
+    assert result.clips.machine_ids == ("id_00",) or list(result.clips.machine_ids) == ["id_00"]
+    assert len(result.failures) == 1
+    assert isinstance(result.failures[0], FitError)
+    assert "fan id_02 has 0 training vectors" in str(result.failures[0])
+
+
+def test_a_fit_that_does_not_stay_finite_is_reported_and_not_scored(splits) -> None:
+    train, test = splits
+    rows = train.rows.copy()
+    rows[0] = np.inf
+    result = fit_and_score(replace(train, rows=rows), test, GMM)
+    assert list(result.clips.machine_ids) == ["id_02"]
+    assert "did not stay finite" in str(result.failures[0])
+
+
+def test_settings_that_contradict_each_other_are_refused(splits) -> None:
+    pooled = replace(AUTOENCODER, features=replace(SMALL, pooling="mean"))
+    with pytest.raises(SettingsError, match="n_context"):
+        fit_and_score(*splits, pooled)
+    with pytest.raises(SettingsError, match="standard deviation"):
+        fit_and_score(*splits, replace(GMM, features=replace(SMALL, pooling="mean"), score_pooling="std"))
+
+
+def test_a_data_set_without_test_clips_is_refused(tree: Path) -> None:
+    clips = index_folder(tree).select(split="train")
+    with pytest.raises(DataError, match="no test clips"):
+        extract_splits(clips, GMM)
+
+
+def test_where_keeps_rows_with_their_clips(splits) -> None:
+    train, _ = splits
+    odd = train.where(lambda clip: int(clip.path.stem[-1]) % 2 == 1)
+    assert len(odd.clips) == 6
+    for i, clip in enumerate(odd.clips):
+        j = [c.path for c in train.clips].index(clip.path)
+        assert_array_equal(
+            odd.rows[odd.offsets[i] : odd.offsets[i + 1]], train.rows[train.offsets[j] : train.offsets[j + 1]]
+        )
+    empty = train.where(lambda clip: False)
+    assert (len(empty.clips), empty.rows.shape, empty.offsets.tolist()) == (0, (0, 16), [0])
