@@ -1,0 +1,90 @@
+"""One epoch of the 2020 baseline's autoencoder: 30,720 windows of 5 x 128, batches of 512, against PyTorch.
+
+Run:     python -m experiments.benchmarks.autoencoder [--quick] [--json FILE]
+Limit:   the epoch's products as square ones: its floating-point operations at the rate of a 2048 x 2048 product.
+Result:  README.md, section "Speed".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adjax.detectors.autoencoder import AutoencoderConfig, make_autoencoder
+from experiments.benchmarks._harness import Case, find_peer, main
+
+N_WINDOWS, N_MELS, N_CONTEXT, BATCH = 30_720, 128, 5, 512
+WIDTHS = (N_CONTEXT * N_MELS, 128, 128, 128, 128, 8, 128, 128, 128, 128, N_CONTEXT * N_MELS)
+
+
+def make_rows() -> np.ndarray:
+    """(N_WINDOWS + N_CONTEXT - 1, N_MELS) float32: correlated noise at the level of log-mels in dB."""
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(16, N_MELS))
+    return (-30 + rng.normal(size=(N_WINDOWS + N_CONTEXT - 1, 16)) @ mixing).astype(np.float32)
+
+
+def make_ours(rows: np.ndarray) -> Callable[[], Any]:
+    """One epoch, weights initialised and windows gathered inside."""
+    detector = make_autoencoder(AutoencoderConfig(N_CONTEXT, n_epochs=1, batch_size=BATCH))
+    fit = jax.jit(detector.fit)
+    x = jax.device_put(rows)
+    weight = (jnp.arange(len(rows)) < N_WINDOWS).astype(jnp.float32)
+    return lambda: fit(jax.random.key(0), x, weight, detector.hyper)
+
+
+def make_torch(rows: np.ndarray) -> Callable[[], Any] | None:
+    """The usual eager loop over a shuffled matrix of windows, which exists whole."""
+    torch = find_peer("torch")
+    if torch is None:
+        return None
+    windows = torch.from_numpy(
+        np.lib.stride_tricks.sliding_window_view(rows, N_CONTEXT, axis=0).reshape(N_WINDOWS, -1)
+    )
+    layers: list[Any] = []
+    for i, o in pairwise(WIDTHS[:-1]):
+        layers += [torch.nn.Linear(i, o), torch.nn.BatchNorm1d(o, eps=1e-3, momentum=0.01), torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(WIDTHS[-2], WIDTHS[-1]))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-7)
+
+    def epoch() -> float:
+        model.train()
+        loss = torch.zeros(())
+        for index in torch.randperm(N_WINDOWS).split(BATCH):
+            batch = windows[index]
+            optimizer.zero_grad()
+            loss = torch.nn.functional.mse_loss(model(batch), batch)
+            loss.backward()
+            optimizer.step()
+        return float(loss.detach())
+
+    return epoch
+
+
+def make_limit() -> Callable[[], Any]:
+    """As many operations as the epoch's products: forward, and twice as many backward."""
+    n = 2048
+    per_window = 3 * 2 * sum(i * o for i, o in pairwise(WIDTHS))
+    n_products = max(1, round(per_window * N_WINDOWS / (2 * n**3)))
+    a = jnp.ones((n, n))
+    products = jax.jit(lambda a: jax.lax.fori_loop(0, n_products, lambda _, b: (a @ b) / n, a))
+    return lambda: products(a)
+
+
+def make_cases(quick: bool) -> list[Case]:
+    """One case."""
+    del quick  # the work stays the same, only the rounds are fewer
+    rows = make_rows()
+    torch_epoch = make_torch(rows)
+    return [
+        Case("epoch", make_ours(rows), {"torch (eager)": torch_epoch} if torch_epoch else {}, make_limit())
+    ]
+
+
+if __name__ == "__main__":
+    main("One epoch of the autoencoder", make_cases, packages=("flax", "optax", "torch"), rounds=9)
