@@ -19,7 +19,7 @@ COLLAPSED = 3
 
 STATUS_NAMES = {
     CONVERGED: "converged",
-    MAX_ITER: "stopped at the maximum number of steps",
+    MAX_ITER: "made all its steps",
     NOT_FINITE: "not finite",
     COLLAPSED: "a component collapsed",
 }

@@ -197,13 +197,29 @@ def run(command: Run, console: Console) -> int:
         train, test = extract_splits(
             clips, configs[models[0]], on_clips=lambda n: progress.update(task, advance=n)
         )
-    failed = False
+    results: dict[Path, Result] = {}
     for model, config in configs.items():
         with clock.step(f"fit and score {model}"), _progress(console) as progress:
             result = _fit_with_progress(progress, train, test, config)
-        out = command.out / model if len(models) > 1 else command.out
-        failed |= _report(console, out, result, test, config, source, clock)
-    return SOME_FAILED if failed else OK
+        results[command.out / model if len(models) > 1 else command.out] = result
+    pictures: list[Path] = []
+    for (out, result), config in zip(results.items(), configs.values(), strict=True):
+        summaries = summarise(result, seed=config.seed)
+        with clock.step("draw figures"):
+            pictures += write_figures(out, result=result, summaries=summaries, test=test, config=config)
+        write_run(out, result=result, summaries=summaries, config=config, data=source, seconds=clock.seconds)
+        console.print(fits_table(f"{config.model}: models", result.fits))
+        for machine_type, summary in summaries.items():
+            console.print(results_table(f"{machine_type}: {config.model}, one model a {config.per}", summary))
+        if not summaries:
+            console.print(
+                "No AUC: the test clips have no labels of both kinds (give them with --labels FILE)."
+            )
+    _print_remarks(console, results)
+    console.print("Scores, results, settings and report are in")
+    for path in (*results, *pictures):
+        console.print(f"  {path}", highlight=False, soft_wrap=True)
+    return SOME_FAILED if any(result.failures for result in results.values()) else OK
 
 
 def write_synthetic(command: Synth, console: Console) -> int:
@@ -254,39 +270,15 @@ def _fit_with_progress(
     return fit_and_score(train, test, config, on_epoch=on_epoch)
 
 
-def _report(
-    console: Console,
-    out: Path,
-    result: Result,
-    test: ClipFeatures,
-    config: RunConfig,
-    source: dict[str, Any],
-    clock: _Clock,
-) -> bool:
-    """Write the folder, print tables and paths; True if something failed."""
-    summaries = summarise(result, seed=config.seed)
-    with clock.step("figures"):
-        pictures = write_figures(out, result=result, summaries=summaries, test=test, config=config)
-    files = write_run(
-        out, result=result, summaries=summaries, config=config, data=source, seconds=clock.seconds
-    )
-    console.print(fits_table(result.fits))
-    for machine_type, summary in summaries.items():
-        console.print(results_table(f"{machine_type}: {config.model}, one model a {config.per}", summary))
-    if not summaries:
-        console.print("No AUC: the test clips have no labels of both kinds (give them with --labels FILE).")
-    for note in result.notes:
+def _print_remarks(console: Console, results: dict[Path, Result]) -> None:
+    """Notes and failures; what the models of one run share comes once."""
+    for note in dict.fromkeys(note for result in results.values() for note in result.notes):
         console.print(f"Note: {escape(note)}", soft_wrap=True)
-    for error in result.failures[:MAX_LISTED]:
-        console.print(f"[red]Failed:[/] {escape(str(error))}", soft_wrap=True)
-    if len(result.failures) > MAX_LISTED:
-        console.print(
-            f"[red]… and {len(result.failures) - MAX_LISTED} more, all in {out / 'failures.csv'}[/]"
-        )
-    console.print("Wrote", soft_wrap=True)
-    for path in (*files, *pictures):
-        console.print(f"  {path}", highlight=False, soft_wrap=True)
-    return bool(result.failures)
+    failures = list(dict.fromkeys(str(failure) for result in results.values() for failure in result.failures))
+    for failure in failures[:MAX_LISTED]:
+        console.print(f"[red]Failed:[/] {escape(failure)}", soft_wrap=True)
+    if len(failures) > MAX_LISTED:
+        console.print(f"[red]… and {len(failures) - MAX_LISTED} more, all in failures.csv[/]")
 
 
 def _describe(clips: ClipTable) -> str:

@@ -85,9 +85,9 @@ def results_table(title: str, summary: Summary, published: Published | None = No
     return table
 
 
-def fits_table(fits: tuple[Fit, ...]) -> Table:
+def fits_table(title: str, fits: tuple[Fit, ...]) -> Table:
     """How each model's fit ended."""
-    table = Table(title="Models", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for name in ("machine", "clips", "vectors", "steps", "objective", "ended"):
         table.add_column(name, justify="left" if name in ("machine", "ended") else "right")
     for fit in fits:

@@ -56,9 +56,9 @@ def test_table_shows_published_systems_beside() -> None:
 
 
 def test_fits_table_says_how_each_fit_ended() -> None:
-    text = printed(fits_table(made_result().fits))
+    text = printed(fits_table("models", made_result().fits))
     assert "converged" in text
-    assert "maximum number of steps" in text
+    assert "made all its steps" in text
 
 
 def test_figures_are_drawn(tmp_path: Path) -> None:
