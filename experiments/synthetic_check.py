@@ -1,8 +1,31 @@
 """Is the synthetic slide rail like the real one, and is it a fair exercise at -6 dB?
 
 Run:     python experiments/synthetic_check.py --data ROOT --out DIR
-         ROOT holds real slider clips in DCASE 2020's layout (MIMII at -6 dB); without it only the table is
-         made.
+         ROOT holds real slider clips in DCASE 2020's layout (MIMII at -6 dB); without it only the table is made.
+Data:    real: 10 normal clips an id; synthetic: seed 0, 200 train, 50 + 50 test clips an id, severities .3 to 1.
+         The simulator's defaults were tuned on the two tables below, so they are no independent test of it.
+
+Like the real clips (normal, ids 00 / 02 / 04, real against synthetic): rms -39.6 / -38.9 / -39.0 against -39.0
+dBFS; crest 13.0 / 13.1 / 14.1 against 13.8 / 13.6 / 15.0 dB; spectral slope -4.6 / -5.2 / -3.5 against
+-4.6 / -5.1 / -4.5 dB an octave; spread of a clip's level in a band 3.0 / 3.0 / 4.4 against 3.1 / 2.9 / 3.6 dB;
+id_04's modulation peak .8 Hz, 19.7 dB, against 1.0 Hz, 20.7 dB.
+Unlike them: clips of one id differ less (spread of the clip means 2.1 / 1.9 / 2.3 dB; real 3.9 / 3.9 / 2.8):
+the real factory changes more, above all in its hum and above 6 kHz. The strokes of ids 00 and 02 are clearer and
+slower (peaks of 18.0 dB at .5 Hz and 12.9 dB at .4 Hz; real 4.3 and 8.9 dB, both at 1.0 Hz), real id_02 has a
+ripple at 3.6 Hz and its multiples, and real id_04's strokes vary in length. None of these is simulated.
+
+Result (AUC; the faults and "other id" are means over the ids; "other id" = other machines' normals against own):
+
+    detector                id_00  id_02  id_04   mean   rail_damage  loose_belt  no_grease   other id
+    a  nearest clip mean     .680   .643   .663   .662      .547        .715        .727        .686
+    b  clip mean, diagonal   .714   .708   .705   .709      .576        .799        .755        .677
+    c  clip std, diagonal    .985   .966   .976   .976      .973        .989        .963        .931
+    c' clip max, diagonal    .979   .961   .991   .977      .947       1.000        .985        .936
+    d  frame GMM, mean       .756   .734   .888   .792      .757        .777        .846        .837
+    e  frame GMM, max        .841   .765   .926   .844      .900        .764        .871        .810
+
+With 60 training clips (--n-train 60 --n-test 48) d gives .750 / .726 / .895. 15.5 ms a clip with its log-mel, and
+about 40 s in all, on a shared 2-core CPU (JAX 0.10.2).
 """
 
 from __future__ import annotations
@@ -10,6 +33,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -146,7 +170,7 @@ def auc(normal: np.ndarray, anomalous: np.ndarray) -> float:
 
 
 def detection_table(machines: dict[str, Frames]) -> Table:
-    """AUC by detector: each machine, each fault (mean over machines), another id's normals against its own."""
+    """AUC by detector: each machine, each fault (mean over machines), other machines' normals."""
     names = list(machines)
     table = Table("detector", *names, "mean", *FAULTS, "other id", title=f"AUC at {SNR_DB:g} dB")
     rows: dict[str, list[list[float]]] = {}
@@ -211,9 +235,7 @@ def portray(samples: np.ndarray) -> Portrait:
     hz = np.fft.rfftfreq(samples.shape[1], 1.0 / SR)
     edges = np.geomspace(200.0, 6000.0, 16)
     octave = np.log2(np.sqrt(edges[1:] * edges[:-1]))
-    power = [
-        10 * np.log10(psd[(hz >= a) & (hz < b)].mean()) for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    power = [10 * np.log10(psd[(hz >= a) & (hz < b)].mean()) for a, b in pairwise(edges)]
     return Portrait(
         level=frames.mean(axis=(0, 1)),
         spread=frames.mean(axis=1).std(axis=0),

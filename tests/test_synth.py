@@ -85,6 +85,21 @@ def test_bad_plans_are_refused(counts: dict, severities: tuple[float, float], me
         plan_clips(counts, severities=severities)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_bad_seed_is_refused(seed: int) -> None:
+    with pytest.raises(SettingsError, match="seed"):
+        plan_clips(COUNTS, seed=seed)
+
+
+def test_no_plans_make_no_clips() -> None:
+    assert list(make_clips([])) == []
+
+
+def test_a_tree_does_not_mix_with_another(tree: Path) -> None:
+    with pytest.raises(DataError, match="another data set"):
+        write_tree(tree.parent, counts={"id_00": ClipCounts(1, 0, 0)}, duration=2.0)
+
+
 @pytest.mark.parametrize("settings", [{"snr_db": -60.0}, {"snr_db": float("nan")}, {"duration": 0.5}])
 def test_bad_settings_are_refused(settings: dict) -> None:
     with pytest.raises(SettingsError, match=next(iter(settings))):
@@ -201,7 +216,7 @@ def test_mask_threshold_is_relative_to_the_healthy_band() -> None:
 def test_masks_are_empty_for_normal_clips_and_grow_with_severity() -> None:
     plans = [ClipPlan("id_04", "test", 0)]
     plans += [ClipPlan("id_04", "test", 0, fault, s) for fault in FAULTS for s in (0.3, 1.0)]
-    normal, *faulty = (c.mask.mean() for c in make_clips(plans, duration=3.0))
+    normal, *faulty = (c.mask.mean() for c in make_clips(plans, duration=2.0))
     assert normal == 0.0
     for mild, severe in zip(faulty[::2], faulty[1::2], strict=True):
         assert 0.0 < mild < severe < 0.9

@@ -126,7 +126,7 @@ class Synth:
     out: Path
     """Folder to write slider/train and slider/test into."""
     size: Literal["full", "small"] = "full"
-    """full: 2,370 training and 1,101 test clips (1.1 GB); small: 180 and 120."""
+    """full: 2,370 training and 1,101 test clips (1.1 GB); small: 180 and 270."""
     snr_db: float = -6.0
     """Machine over background noise, in dB; MIMII has 6, 0 and -6."""
     seed: int = 0

@@ -22,9 +22,8 @@ from adjax.data.sound_synthesis import (
 
 N_BUMPS = 4
 N_HUM_LINES = 5  # harmonics of each other machine that hums
-HUM_HZ = np.array(
-    [118.0, 243.0, 430.0, 785.0], np.float32
-)  # their fundamentals: the factory has these machines
+# Fundamentals of the other machines: the factory always has the same ones, at slightly different speeds.
+HUM_HZ = np.array([118.0, 243.0, 430.0, 785.0], np.float32)
 HUM_BLOCK = 32  # samples over which a line keeps its phasor
 N_CLANKS = 3
 CLANK_S = 0.4
@@ -80,7 +79,7 @@ def hum(key: Array, *, n_samples: int, sr: int) -> Array:
     cycles = jnp.cumsum(f0 * drift, axis=1) * (HUM_BLOCK / sr) % 1.0
     phasors = phasor(cycles[:, None, :] * order[:, :, None] + first[:, :, None])
     phasors = phasors * size[:, :, None] * jnp.exp(0.25 * slow_course(swell, n_blocks))[:, None, :]
-    runs = phasor((f0 * order).reshape(-1, 1) * (jnp.arange(HUM_BLOCK) / sr)[None, :])
+    runs = phasor((f0 * order).reshape(-1, 1) * jnp.arange(HUM_BLOCK)[None, :] / sr)
     waves = jnp.matmul(phasors.reshape(-1, n_blocks).T, runs, precision="highest")
     return waves.real.ravel()[:n_samples]
 

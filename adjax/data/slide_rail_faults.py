@@ -67,13 +67,13 @@ def belt_slaps(key: Array, strokes: Strokes, severity: Array | float, *, n_sampl
     delay = jnp.cumsum(2e-3 + 12e-3 * gaps, axis=1)
     force = jnp.exp(-delay / 0.08) * (0.3 + 0.7 * sizes)
     times = (ends[:, None] + delay).ravel()
-    return pulse_train(times, 8.0 * severity * force.ravel(), 3.5e-4, n_samples=n_samples, sr=sr)
+    return pulse_train(times, 5.0 * severity * force.ravel(), 3.5e-4, n_samples=n_samples, sr=sr)
 
 
 def belt_swing(machine: Machine, motion: Motion, severity: Array | float) -> Array:
     """Amplitude modulation of `loose_belt` at the belt's rate: (n_control + 1,) float32, to add to 1."""
     phase = 2.0 * jnp.pi * (machine.belt_order * machine.motor_hz * motion.travelled % 1.0)
-    return 1.5 * severity * (1.0 - jnp.cos(phase))
+    return 1.8 * severity * (1.0 - jnp.cos(phase))
 
 
 def dry_gains(
@@ -105,4 +105,4 @@ def dry_gains(
     centre = (machine.hiss_hz * (0.45 + 0.85 * places))[:, None] * (0.9 + 0.1 * speed)[None, :]
     lines = jnp.exp(-0.5 * ((hz[None, None, :] - centre[:, :, None]) / np.float32(sr / NOISE_FFT)) ** 2)
     squeal = jnp.sum(spell[:, :, None] * lines, axis=0)
-    return severity * (4.0 * raised + 0.8 * machine.friction * squeal)
+    return severity * (3.5 * raised + 2.0 * machine.friction * squeal)

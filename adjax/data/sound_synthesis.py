@@ -1,8 +1,13 @@
-"""Building blocks of the simulators: draws, slow courses, tones, pulses, shaped noise and resonance, all pure
-JAX.
+"""Building blocks of the simulator, all pure JAX: draws, tones, pulses, shaped noise, resonance.
 
 Three grids appear. Samples; the control grid, one point every `CONTROL` samples, for what moves; and noise
 frames, one every `NOISE_HOP` samples, for spectra that change.
+
+Fourier transforms are taken few rows at a time (`lax.map` with a batch size). With whole batches the simulator
+hung for good under JAX 0.11.2 on 2 cores (never under 0.10.2), every thread asleep. The likely cause, as
+PyAutoLabs/PyAutoFit issue 1530 found by native stacks: XLA's CPU transform splits a batch over the very thread
+pool it runs on and waits. pocketfft, from which XLA's ducc stems, keeps a batch of fewer than 2 SIMD widths on
+one thread (8 for lengths under 1000); with so few rows it has not hung since.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 # Lengths in samples; they set shapes.
 CONTROL = 16
@@ -20,6 +26,10 @@ NOISE_FFT = 512
 NOISE_HOP = NOISE_FFT // 2
 PULSE = 16
 RING = 2048
+
+# Rows of one Fourier transform, few enough for one thread even with 4-wide SIMD.
+_NOISE_ROWS = 16
+_RING_ROWS = 4
 
 
 def draw_normals(key: Array, *shapes: tuple[int, ...]) -> list[Array]:
@@ -55,15 +65,14 @@ def upsample(control: Array) -> Array:
     return (control[:-1, None] + (control[1:] - control[:-1])[:, None] * part[None, :]).ravel()
 
 
-def phasor(cycles: Array) -> Array:
+def phasor(cycles: ArrayLike) -> Array:
     """exp(2 pi i cycles), complex64."""
-    angle = 2.0 * jnp.pi * (cycles % 1.0)
+    angle = 2.0 * jnp.pi * (jnp.asarray(cycles) % 1.0)
     return jax.lax.complex(jnp.cos(angle), jnp.sin(angle))
 
 
 def harmonics(phase: Array, amplitudes: Array) -> Array:
-    """Sum of amplitudes[k] * sin(2 pi (k + 1) phase), by Clenshaw's recurrence: one sine and one cosine in
-    all.
+    """Sum of amplitudes[k] * sin(2 pi (k + 1) phase), by Clenshaw's recurrence (one sine, one cosine).
 
     Args:
         phase: (n,) cycles; only its fraction counts, which keeps float32 exact enough for the high harmonics.
@@ -138,7 +147,7 @@ def shaped_noise(frames: Array, gains: Array, *, n_samples: int) -> Array:
         (n_samples,) float32.
     """
     window = np.sin(np.pi * (np.arange(NOISE_FFT) + 0.5) / NOISE_FFT).astype(np.float32)
-    waves = jnp.fft.irfft(frames * gains, axis=1) * window[None, :]
+    waves = jax.lax.map(jnp.fft.irfft, frames * gains, batch_size=_NOISE_ROWS) * window[None, :]
     return (waves[:-1, NOISE_HOP:] + waves[1:, :NOISE_HOP]).ravel()[:n_samples]
 
 
@@ -155,6 +164,10 @@ def resonate(force: Array, ring: Array) -> Array:
     n_blocks = -(-force.shape[0] // RING)
     blocks = jnp.pad(force, (0, n_blocks * RING - force.shape[0])).reshape(n_blocks, RING)
     response = jnp.fft.rfft(ring, 2 * RING)
-    waves = jnp.fft.irfft(jnp.fft.rfft(blocks, 2 * RING) * response[None, :], 2 * RING)
+
+    def ring_out(block: Array) -> Array:
+        return jnp.fft.irfft(jnp.fft.rfft(block, 2 * RING) * response, 2 * RING)
+
+    waves = jax.lax.map(ring_out, blocks, batch_size=_RING_ROWS)
     tails = jnp.pad(waves[:-1, RING:], ((1, 0), (0, 0)))
     return (waves[:, :RING] + tails).ravel()[: force.shape[0]]

@@ -1,5 +1,4 @@
-"""Synthetic slide-rail clips: a simulated machine in a simulated factory, healthy or with a fault of known
-effect.
+"""Synthetic slide-rail clips: a simulated machine in a simulated factory, healthy or faulty.
 
 `simulate` makes one clip from a key, a `Machine` (`make_machine`), a `Severity` and an SNR, all traced: one
 compile serves every machine, fault and severity. It returns the clip and, apart, what the fault changed in

@@ -1,5 +1,4 @@
-"""Synthetic slide rails as a data set: a DCASE 2020 folder tree with, for every anomaly, where its fault is
-heard.
+"""Synthetic slide rails as a data set: a DCASE 2020 tree that says where every fault is heard.
 
 The simulator (`adjax.data.synthetic`) gives the fault's own part of a clip. Here that becomes a mask over
 frames and mel bands (`fault_mask`), its summary in seconds and bands (`FaultSpans`), and a tree on disk

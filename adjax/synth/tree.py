@@ -16,12 +16,29 @@ import numpy as np
 from jax import Array
 
 from adjax.data.audio import write_wav
-from adjax.data.synthetic import DURATION_S, FAULTS, SR, Machine, Severity, make_machine, simulate_batch
-from adjax.synth.truth import GROUND_TRUTH, TruthRow, fault_mask, fault_spans, write_ground_truth
-from adjax.types import SettingsError
+from adjax.data.synthetic import (
+    DURATION_S,
+    FAULTS,
+    SR,
+    Machine,
+    Severity,
+    SimulatedClip,
+    make_machine,
+    simulate_batch,
+)
+from adjax.synth.truth import (
+    GROUND_TRUTH,
+    HOP_LENGTH,
+    N_MELS,
+    TruthRow,
+    fault_mask,
+    fault_spans,
+    write_ground_truth,
+)
+from adjax.types import DataError, SettingsError
 
 SNR_RANGE_DB = (-20.0, 20.0)
-SEVERITIES = (0.25, 1.0)  # the anomalies' range
+SEVERITIES = (0.3, 1.0)  # the anomalies' range
 _CHUNK = 8  # clips a simulator call; always padded to this, so that there is one compile and one result
 
 
@@ -45,7 +62,7 @@ FULL: Mapping[str, ClipCounts] = {  # the slide rails of DCASE 2020 Task 2, deve
     "id_02": ClipCounts(968, 100, 267),
     "id_04": ClipCounts(434, 100, 178),
 }
-SMALL: Mapping[str, ClipCounts] = {machine_id: ClipCounts(60, 20, 20) for machine_id in FULL}
+SMALL: Mapping[str, ClipCounts] = {machine_id: ClipCounts(60, 45, 45) for machine_id in FULL}
 
 
 @dataclass(frozen=True)
@@ -101,13 +118,15 @@ def plan_clips(
         Plans by machine: training, normal test, anomalous test.
 
     Raises:
-        SettingsError: nothing asked for, a negative count, a machine id of another form, or a bad range.
+        SettingsError: nothing asked for, a negative count, a machine id of another form, a bad range or seed.
     """
     low, high = severities
     if not 0.0 <= low <= high <= 1.0:
         raise SettingsError(
             f"severities={severities}: give (lowest, highest) with 0 <= lowest <= highest <= 1"
         )
+    if not 0 <= seed < 2**32:
+        raise SettingsError(f"seed={seed}: give a seed from 0 to 2^32 - 1")
     plans: list[ClipPlan] = []
     for machine_id, count in counts.items():
         number = _id_number(machine_id)
@@ -146,17 +165,21 @@ def make_clips(
         raise SettingsError(f"snr_db={snr_db} is outside {SNR_RANGE_DB}")
     if duration < 1.0:
         raise SettingsError(f"duration={duration} s is shorter than a stroke; give at least 1 s")
-    make = partial(_make_chunk, snr_db=snr_db, seed=seed, n_samples=int(duration * SR))
+    make = partial(_simulate_chunk, snr_db=snr_db, seed=seed, n_samples=int(duration * SR))
+    if not plans:
+        return
+    first, *rest = (plans[start : start + _CHUNK] for start in range(0, len(plans), _CHUNK))
+    yield from _finish(first, make(first))  # alone, or every worker would compile
     n_workers = os.cpu_count() or 1
-    waiting: deque[Future[list[MadeClip]]] = deque()
-    yield from make(plans[:_CHUNK])  # alone, or every worker would compile
+    waiting: deque[tuple[Sequence[ClipPlan], Future[SimulatedClip]]] = deque()
     with ThreadPoolExecutor(n_workers) as pool:
-        for start in range(_CHUNK, len(plans), _CHUNK):
-            waiting.append(pool.submit(make, plans[start : start + _CHUNK]))
+        for chunk in rest:
+            waiting.append((chunk, pool.submit(make, chunk)))
             if len(waiting) > n_workers + 1:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+                done, clips = waiting.popleft()
+                yield from _finish(done, clips.result())
+        for done, clips in waiting:
+            yield from _finish(done, clips.result())
 
 
 def write_tree(
@@ -187,10 +210,12 @@ def write_tree(
 
     Raises:
         SettingsError: see `plan_clips` and `make_clips`.
+        DataError: the folder holds clips that are not of this data set and would mix with it.
         ClipError: a file that cannot be written.
     """
     plans = plan_clips(counts, seed=seed, severities=severities)
     home = Path(root) / "slider"
+    _refuse_others(home, plans)
     for split in ("train", "test"):
         (home / split).mkdir(parents=True, exist_ok=True)
     truth = home / GROUND_TRUTH
@@ -206,6 +231,17 @@ def write_tree(
             on_clip(path)
     write_ground_truth(truth, rows)
     return home
+
+
+def _refuse_others(home: Path, plans: Sequence[ClipPlan]) -> None:
+    """Raise if the tree already holds clips that would not be replaced."""
+    planned = {home / plan.split / plan.name for plan in plans}
+    others = sorted(path for path in home.rglob("*.wav") if path not in planned)
+    if others:
+        raise DataError(
+            f"{home}: already holds {len(others)} clips of another data set ({others[0].name}, ...); "
+            "give an empty folder or delete it"
+        )
 
 
 def _id_number(machine_id: str) -> int:
@@ -227,10 +263,18 @@ def _keys(seed: Array, codes: Array) -> Array:
     return jax.vmap(one)(codes)
 
 
-_masks = jax.jit(lambda samples, fault: jax.lax.map(lambda pair: fault_mask(*pair), (samples, fault)))
+_mask = jax.jit(fault_mask)
 
 
-def _make_chunk(plans: Sequence[ClipPlan], *, snr_db: float, seed: int, n_samples: int) -> list[MadeClip]:
+def _finish(plans: Sequence[ClipPlan], clips: SimulatedClip) -> Iterator[MadeClip]:
+    """Add the masks. Only the consumer's thread does this: see `adjax.data.sound_synthesis` on transforms."""
+    n_frames = 1 + clips.samples.shape[1] // HOP_LENGTH
+    for plan, samples, fault in zip(plans, clips.samples, clips.fault, strict=False):
+        mask = np.asarray(_mask(samples, fault)) if plan.fault else np.zeros((n_frames, N_MELS), bool)
+        yield MadeClip(plan, samples, mask)
+
+
+def _simulate_chunk(plans: Sequence[ClipPlan], *, snr_db: float, seed: int, n_samples: int) -> SimulatedClip:
     """Simulate up to _CHUNK clips in one call; the last plan is repeated to fill it."""
     filled = [*plans, *[plans[-1]] * (_CHUNK - len(plans))]
     groups = {("train", False): 0, ("test", False): 1, ("test", True): 2}
@@ -242,6 +286,4 @@ def _make_chunk(plans: Sequence[ClipPlan], *, snr_db: float, seed: int, n_sample
     )
     keys = _keys(np.uint32(seed), np.array(codes, np.uint32))
     clips = simulate_batch(keys, machines, severities, snr_db, n_samples=n_samples)
-    masks = np.asarray(_masks(clips.samples, clips.fault))
-    samples = np.asarray(clips.samples)
-    return [MadeClip(plan, samples[i], masks[i]) for i, plan in enumerate(plans)]
+    return jax.tree.map(np.asarray, clips)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -65,8 +66,9 @@ def fault_mask(
         (n_frames, N_MELS) bool; nothing for a healthy clip, whose part is exactly zero.
     """
     mel = partial(mel_spectrogram, sr=sr, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=N_MELS, power=2.0)
-    healthy = jnp.mean(mel(samples - fault), axis=0)
-    power = mel(fault)
+    # One after the other: two large transforms at once can block (see `adjax.data.sound_synthesis`).
+    healthy_power, power = jax.lax.map(mel, jnp.stack([samples - fault, fault]))
+    healthy = jnp.mean(healthy_power, axis=0)
     return (power >= 10.0 ** (threshold_db / 10.0) * healthy[None, :]) & (power > 0.0)
 
 
@@ -103,8 +105,8 @@ def _runs(values: np.ndarray, *, max_step: int) -> list[tuple[int, int]]:
 def write_ground_truth(path: str | os.PathLike[str], rows: Iterable[tuple[str, TruthRow]]) -> None:
     """Write `ground_truth.csv`, one line a (file name, truth), whole or not at all.
 
-    Columns: `file`, `fault`, `severity`, `seconds` ("0.32-0.64;1.2-1.44") and `mel_bands` ("60-127", 0-based, both
-    ends included, of N_MELS Slaney bands).
+    Columns: `file`, `fault`, `severity`, `seconds` ("0.32-0.64;1.2-1.44") and `mel_bands` ("60-127", 0-based,
+    both ends included, of N_MELS Slaney bands).
     """
     unfinished = Path(path).with_name(f".{Path(path).name}.tmp")
     with open(unfinished, "w", newline="", encoding="utf-8") as file:

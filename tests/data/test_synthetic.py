@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -181,7 +184,7 @@ def test_machines_sound_different() -> None:
     def spectrum(number: int, seed: int) -> np.ndarray:
         bins = np.abs(np.fft.rfft(healthy_machine(jax.random.key(seed), make_machine(number)))) ** 2
         edges = np.geomspace(200, 16_000, 20).astype(int)
-        bands = np.array([bins[a * 2 : b * 2].mean() for a, b in zip(edges[:-1], edges[1:], strict=True)])
+        bands = np.array([bins[a * 2 : b * 2].mean() for a, b in pairwise(edges)])
         return 10 * np.log10(bands / bands.sum())
 
     spectra = {(number, seed): spectrum(number, seed) for number in IDS for seed in (0, 1)}
@@ -278,7 +281,8 @@ def test_friction_is_silent_at_rest_and_rises_and_brightens_with_speed() -> None
 
 def test_rail_clicks_come_when_the_carriage_passes_the_pits(motion: Motion) -> None:
     key, machine, strokes = jax.random.key(2), make_machine(4), motion.strokes
-    force = np.asarray(rail_clicks(key, machine, strokes, 1.0, n_samples=10 * SR, sr=SR))
+    click = jax.jit(partial(rail_clicks, n_samples=10 * SR, sr=SR))
+    force = np.asarray(click(key, machine, strokes, 1.0))
     allowed = np.zeros(10 * SR, bool)
     n_hit = 0
     for place in pit_positions(key):
@@ -306,7 +310,8 @@ def test_a_dry_rail_is_only_heard_while_it_moves(clips: SimulatedClip) -> None:
 
 
 def test_background_has_unit_power_and_falls_with_frequency() -> None:
-    noise = np.stack([factory_noise(jax.random.key(i), n_samples=N_SAMPLES, sr=SR) for i in range(3)])
+    make = jax.jit(partial(factory_noise, n_samples=N_SAMPLES, sr=SR))
+    noise = np.stack([make(jax.random.key(i)) for i in range(3)])
     np.testing.assert_allclose(power(noise), 1.0, rtol=1e-4)
     bins = np.mean(np.abs(np.fft.rfft(noise)) ** 2, axis=0)
     assert bins[200:2000].mean() > 30 * bins[8000:14_000].mean()
