@@ -90,7 +90,8 @@ class Lane:
     @property
     def label(self) -> str:
         """For a person."""
-        return f"{self.features}{' std' if self.standardize else ''} {self.model} {self.per}"
+        model = {"gmm": "GMM", "autoencoder": "AE"}[self.model]
+        return f"{self.features}{' std' if self.standardize else ''} {model} {self.per}"
 
     def config(self, study: Study) -> RunConfig:
         """The lane's settings."""
@@ -188,8 +189,8 @@ def report(study: Study, summaries: dict[Lane, Summary], *, synthetic_data: bool
 
 def lanes_table(summaries: dict[Lane, Summary], ids: tuple[str, ...]) -> Table:
     """A row a lane: AUC / pAUC of each machine and their mean; the published numbers last."""
-    table = Table(title="AUC / pAUC (std = standardised features)", title_justify="left")
-    table.add_column("one model per machine or type", no_wrap=True)
+    table = Table(title="AUC / pAUC; std: standardised features; one model a machine or a type", title_justify="left")
+    table.add_column("lane", no_wrap=True)
     for name in (*ids, "mean"):
         table.add_column(name, justify="right", no_wrap=True)
 
@@ -201,8 +202,8 @@ def lanes_table(summaries: dict[Lane, Summary], ids: tuple[str, ...]) -> Table:
         table.add_row(lane.label, *(cell((m.auc, m.pauc) if m else None) for m in metrics))
     table.add_section()
     for model, auc in SEED_STUDY.items():
-        table.add_row(f"study's {model}, real data", *["–"] * len(ids), f"{auc:.4f}".removeprefix("0"))
-    table.add_row("2020 baseline, real data", *(cell(BASELINE_2020.get(name)) for name in (*ids, "mean")))
+        table.add_row(f"study's {model}, real", *["–"] * len(ids), f"{auc:.4f}".removeprefix("0"))
+    table.add_row("2020 baseline, real", *(cell(BASELINE_2020.get(name)) for name in (*ids, "mean")))
     return table
 
 
