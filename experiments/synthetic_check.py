@@ -1,6 +1,6 @@
 """Is the synthetic slide rail like the real one, and is it a fair exercise at -6 dB?
 
-Run:     python experiments/synthetic_check.py --data ROOT --out DIR
+Run:     python -m experiments.synthetic_check --data ROOT --out DIR
          ROOT holds real slider clips in DCASE 2020's layout (MIMII at -6 dB); without it only the table is made.
 Data:    real: 10 normal clips an id; synthetic: seed 0, 200 train, 50 + 50 test clips an id, severities .3 to 1.
          The simulator's defaults were tuned on the two tables below, so they are no independent test of it.

@@ -1,10 +1,10 @@
 """Log-mel and MFCC of 32 clips (10 s, 16 kHz; 1024 / 512 / 128) against librosa and torch.
 
-Run:     python experiments/benchmarks/features.py [--quick] [--json FILE]
+Run:     python -m experiments.benchmarks.features [--quick] [--json FILE]
 Limit:   SciPy's bare real FFTs of the same frames, on all cores.
-Result:  milliseconds for the 32 (2 shared cores of an AMD EPYC; JAX 0.10.2, librosa 0.11.0, torch 2.13.0)
-         logmel  ours 29.1, librosa 96.6, torch 114.8 (batch) and 24.4 (clip by clip), limit 16.7
-         mfcc    ours 31.4, librosa 92.5, torch 114.1 (batch) and 25.1 (clip by clip), limit 14.8
+Result:  milliseconds for the 32 (2 cores of an AMD EPYC; JAX 0.10.2, librosa 0.11.0, torch 2.13.0)
+         logmel  ours 25.9, librosa 94.6, torch 106.1 (batch) and 30.1 (clip by clip), limit 15.3
+         mfcc    ours 25.1, librosa 90.3, torch 97.3 (batch) and 28.0 (clip by clip), limit 14.7
 """
 
 from __future__ import annotations
