@@ -1,6 +1,7 @@
 """adjax: anomalous sound detection for industrial machines in JAX, trained on normal sounds only.
 
-Floors, from the ground up: `types`; `data`, `features`, `detectors`; `evaluation`; `pipeline`, `synth`; `report`, `app`.
+Floors, from the ground up: `types`; `data`, `features` and `detectors`; `evaluation`; `pipeline` and `synth`;
+`report` and `app`.
 """
 
 from adjax.data.dcase import Clip, ClipTable, index_folder, read_labels

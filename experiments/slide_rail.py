@@ -189,7 +189,9 @@ def report(study: Study, summaries: dict[Lane, Summary], *, synthetic_data: bool
 
 def lanes_table(summaries: dict[Lane, Summary], ids: tuple[str, ...]) -> Table:
     """A row a lane: AUC / pAUC of each machine and their mean; the published numbers last."""
-    table = Table(title="AUC / pAUC; std: standardised features; one model a machine or a type", title_justify="left")
+    table = Table(
+        title="AUC / pAUC; std: standardised features; one model a machine or a type", title_justify="left"
+    )
     table.add_column("lane", no_wrap=True)
     for name in (*ids, "mean"):
         table.add_column(name, justify="right", no_wrap=True)

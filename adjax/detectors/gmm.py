@@ -109,7 +109,9 @@ def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> D
     if config.n_components < 1 or config.max_iter < 1 or config.block_size < 1:
         raise SettingsError(f"n_components, max_iter and block_size must be at least 1: {config}")
     if config.covariance_type not in ("full", "tied", "diag", "spherical"):
-        raise SettingsError(f"covariance_type must be full, tied, diag or spherical: {config.covariance_type!r}")
+        raise SettingsError(
+            f"covariance_type must be full, tied, diag or spherical: {config.covariance_type!r}"
+        )
 
     def fit(
         key: Array, x: Array, weight: Array, hyper: GmmHyper = hyper, resp: Array | None = None
@@ -117,11 +119,14 @@ def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> D
         return fit_gmm(config, key, x, weight, hyper, resp)
 
     def score(params: GmmParams, x: Array) -> Array:
+        x = jnp.asarray(x)
         log_densities = log_component_densities if config.scoring == "max_component" else log_joint
         reduce = jnp.max if config.scoring == "max_component" else jax.nn.logsumexp
 
         def score_block(index: Array) -> Array:
-            return -reduce(log_densities(config.covariance_type, params, x[index] - params.centre[None, :]), axis=1)
+            return -reduce(
+                log_densities(config.covariance_type, params, x[index] - params.centre[None, :]), axis=1
+            )
 
         return map_rows(score_block, x.shape[0], config.block_size, x.dtype)
 
@@ -150,6 +155,7 @@ def fit_gmm(
         average row.
     """
     kind = config.covariance_type
+    x, weight = jnp.asarray(x), jnp.asarray(weight)
     centre = weighted_mean(x, weight, config.block_size)
     total = jnp.sum(weight)
 
@@ -209,7 +215,7 @@ def fit_gmm(
 
 
 def log_component_densities(kind: CovarianceType, params: GmmParams, rows: Array) -> Array:
-    """log N_k(x), (n_rows, k) nats; `rows` (n_rows, d) relative to `params.centre`."""
+    """Log N_k(x), (n_rows, k) nats; `rows` (n_rows, d) relative to `params.centre`."""
     k, d = params.offsets.shape
     chol = params.precisions_chol
 
@@ -232,7 +238,9 @@ def log_component_densities(kind: CovarianceType, params: GmmParams, rows: Array
     else:
         log_det = d * jnp.log(chol)
         chol = chol[:, None, None]
-    return log_det[None, :] - 0.5 * (d * math.log(2 * math.pi) + lax.map(squared_norm, (params.offsets, chol)).T)
+    return log_det[None, :] - 0.5 * (
+        d * math.log(2 * math.pi) + lax.map(squared_norm, (params.offsets, chol)).T
+    )
 
 
 def log_joint(kind: CovarianceType, params: GmmParams, rows: Array) -> Array:

@@ -36,7 +36,9 @@ def sklearn_from(
     x: np.ndarray, resp: np.ndarray, kind: str, max_iter: int, tol: float, reg_covar: float
 ) -> GaussianMixture:
     """scikit-learn's EM from the given responsibilities."""
-    model = GaussianMixture(resp.shape[1], covariance_type=kind, max_iter=max_iter, tol=tol, reg_covar=reg_covar)
+    model = GaussianMixture(
+        resp.shape[1], covariance_type=kind, max_iter=max_iter, tol=tol, reg_covar=reg_covar
+    )
     model._initialize_parameters = lambda x, *args, **kwargs: model._initialize(x, resp)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -113,7 +115,9 @@ def test_integer_weights_are_repeated_rows(x64: None) -> None:
     times = np.random.default_rng(8).integers(0, 4, size=300)
     detector = make_gmm(GmmConfig(3))
     key = jax.random.key(0)
-    weighted, info = jax.jit(detector.fit)(key, jnp.asarray(x), jnp.asarray(times * 1.0), detector.hyper, jnp.asarray(resp))
+    weighted, info = jax.jit(detector.fit)(
+        key, jnp.asarray(x), jnp.asarray(times * 1.0), detector.hyper, jnp.asarray(resp)
+    )
     repeated, again = jax.jit(detector.fit)(
         key,
         jnp.asarray(np.repeat(x, times, axis=0)),
@@ -198,7 +202,9 @@ def test_singular_covariance_gives_a_status() -> None:
     """Collinear columns and no regularisation."""
     column = np.random.default_rng(17).normal(size=(300, 1)).astype(np.float32)
     detector = make_gmm(GmmConfig(1), GmmHyper(reg_covar=0.0))
-    _, info = jax.jit(detector.fit)(jax.random.key(0), jnp.asarray(np.c_[column, column]), jnp.ones(300), detector.hyper)
+    _, info = jax.jit(detector.fit)(
+        jax.random.key(0), jnp.asarray(np.c_[column, column]), jnp.ones(300), detector.hyper
+    )
     assert int(info.status) == NOT_FINITE
 
 

@@ -13,7 +13,9 @@ from adjax.detectors import kmeans
 
 def blobs(k: int, n: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return (rng.normal(scale=10, size=(k, 4))[rng.integers(k, size=n)] + rng.normal(size=(n, 4))).astype(np.float32)
+    return (rng.normal(scale=10, size=(k, 4))[rng.integers(k, size=n)] + rng.normal(size=(n, 4))).astype(
+        np.float32
+    )
 
 
 def test_plus_plus_finds_one_row_of_each_far_blob() -> None:
