@@ -16,12 +16,14 @@ CONVERGED = 0
 MAX_ITER = 1
 NOT_FINITE = 2
 COLLAPSED = 3
+REGULARIZED = 4
 
 STATUS_NAMES = {
     CONVERGED: "converged",
     MAX_ITER: "made all its steps",
     NOT_FINITE: "not finite",
     COLLAPSED: "a component collapsed",
+    REGULARIZED: "needed more regularisation",
 }
 
 
@@ -43,7 +45,7 @@ class FitInfo(NamedTuple):
     Attributes:
         objective: () float, what the fit optimised, at its end (the detector says which quantity).
         n_steps: () int32, iterations or epochs made.
-        status: () int32, one of CONVERGED, MAX_ITER, NOT_FINITE, COLLAPSED.
+        status: () int32, one of CONVERGED, MAX_ITER, NOT_FINITE, COLLAPSED, REGULARIZED.
     """
 
     objective: Array

@@ -1,4 +1,8 @@
-"""k-means with fixed shapes, the start of the Gaussian mixture."""
+"""k-means with fixed shapes, the start of the Gaussian mixture.
+
+Centres are held relative to an `origin` near the rows, so that float32 keeps their digits. Blocks of rows come
+transposed, (n_features, n_rows): sums over features then run along whole vectors.
+"""
 
 from __future__ import annotations
 
@@ -6,77 +10,118 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
-from adjax.detectors.rows import fold_rows
+from adjax.detectors.rows import fold_rows, map_rows
 
 
-def squared_distances(x: Array, centres: Array) -> Array:
-    """Squared Euclidean distances, (n_rows, n_centres), of `x` (n_rows, d) to `centres` (n_centres, d).
+def squared_distances(columns: Array, centres: Array) -> Array:
+    """Squared Euclidean distances, (n_centres, n), of `columns` (d, n) to `centres` (n_centres, d).
 
-    Formed from differences, not from x² - 2xc + c², which loses its digits in float32 away from the origin.
+    Formed from differences, not from x² - 2xc + c², which loses its digits where clusters are narrow.
     """
-    return lax.map(lambda centre: jnp.sum(jnp.square(x - centre[None, :]), axis=1), centres).T
+    return lax.map(lambda centre: jnp.sum(jnp.square(columns - centre[:, None]), axis=0), centres)
 
 
-def plus_plus(key: Array, x: Array, weight: Array, n_clusters: int) -> Array:
+def nearest(columns: Array, centres: Array, active: Array) -> Array:
+    """Membership of the nearest centre of `active` (n_centres,), (n_centres, n), one 1 a column."""
+    distances = jnp.where(active[:, None], squared_distances(columns, centres), jnp.inf)
+    return jax.nn.one_hot(jnp.argmin(distances, axis=0), centres.shape[0], dtype=columns.dtype, axis=0)
+
+
+def plus_plus(
+    key: Array,
+    x: Array,
+    weight: Array,
+    n_clusters: int,
+    *,
+    origin: Array,
+    active: Array,
+    block_size: int,
+) -> Array:
     """Greedy k-means++ centres.
 
-    Each centre is the best of 2 + log(n_clusters) rows drawn with probability weight x squared distance, as in
-    scikit-learn 1.9 `kmeans_plusplus`. Where all rows are taken (fewer distinct rows than clusters), rows repeat.
+    Each centre is the best of 2 + log(number of clusters) rows drawn with probability weight x squared distance,
+    as in scikit-learn 1.9 `kmeans_plusplus`. Where all rows are taken (fewer distinct rows than clusters), rows
+    repeat. The draws of a cluster depend on its place and the key alone: m active clusters of n_clusters get the
+    centres that m clusters alone would get.
 
     Args:
         key: typed PRNG key.
         x: (n_rows, n_features) float.
         weight: (n_rows,) float >= 0; a row of weight 0 is never drawn.
         n_clusters: how many centres; static.
+        origin: (n_features,) that centres are relative to.
+        active: (n_clusters,) bool, True for the first m: which of them are wanted.
+        block_size: rows handled at once; static.
 
     Returns:
-        (n_clusters, n_features), rows of `x`.
+        (n_clusters, n_features), rows of `x` minus `origin`.
 
     Source: Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", 2007.
     """
-    n_trials = 2 + int(math.log(n_clusters))
-    key_first, key_rest = jax.random.split(key)
-    first = x[_draw(key_first, weight, 1)[0]]
+    # Looked up, not computed: a logarithm in float32 could fall on the other side of an integer.
+    n_trials = np.array([2 + int(math.log(max(m, 1))) for m in range(n_clusters + 1)])
+    tried = jnp.arange(n_trials[-1]) < jnp.asarray(n_trials)[jnp.sum(active)]
 
     def inertia(centres: Array) -> Array:
-        return jnp.where(weight[:, None] > 0, weight[:, None] * squared_distances(x, centres), 0)
+        """(n_rows, n_centres) weighted squared distances."""
 
+        def block(index: Array) -> Array:
+            columns = (x[index] - origin[None, :]).T
+            return squared_distances(columns, centres).T
+
+        distances = map_rows(block, x.shape[0], block_size, x.dtype, centres.shape[0])
+        return jnp.where(weight[:, None] > 0, weight[:, None] * distances, 0)
+
+    first = x[_draw(jax.random.fold_in(key, 0), weight, 1)[0]] - origin
     closest = inertia(first[None, :])[:, 0]
 
-    def step(closest: Array, key: Array) -> tuple[Array, Array]:
+    def step(closest: Array, number: Array) -> tuple[Array, Array]:
         mass = jnp.where(jnp.sum(closest) > 0, closest, weight)
-        candidates = x[_draw(key, mass, n_trials)]
+        candidates = x[_draw(jax.random.fold_in(key, number), mass, n_trials[-1])] - origin[None, :]
         reach = jnp.minimum(closest[:, None], inertia(candidates))
-        best = jnp.argmin(jnp.sum(reach, axis=0))
+        best = jnp.argmin(jnp.where(tried, jnp.sum(reach, axis=0), jnp.inf))
         return reach[:, best], candidates[best]
 
-    _, others = lax.scan(step, closest, jax.random.split(key_rest, n_clusters - 1))
+    _, others = lax.scan(step, closest, jnp.arange(1, n_clusters))
     return jnp.concatenate([first[None, :], others])
 
 
-def lloyd(x: Array, weight: Array, centres: Array, *, max_iter: int, block_size: int) -> Array:
+def lloyd(
+    x: Array,
+    weight: Array,
+    centres: Array,
+    *,
+    origin: Array,
+    active: Array,
+    max_iter: int,
+    block_size: int,
+) -> Array:
     """Lloyd's iterations until no centre moves, at most `max_iter`; a cluster left empty keeps its centre.
 
     Args:
         x: (n_rows, n_features) float.
         weight: (n_rows,) float >= 0.
-        centres: (n_clusters, n_features) to start from.
+        centres: (n_clusters, n_features) to start from, relative to `origin`.
+        origin: (n_features,).
+        active: (n_clusters,) bool, which of them take part.
         max_iter: static bound on the iterations.
         block_size: rows handled at once; static.
 
     Returns:
-        (n_clusters, n_features) centres.
+        (n_clusters, n_features) centres, relative to `origin`.
     """
 
     def move(centres: Array) -> Array:
         # Sums of deviations from the nearest centre, not of the rows: float32 keeps its digits.
         def step(sums: tuple[Array, Array], rows: Array, weights: Array, start: Array) -> tuple[Array, Array]:
-            rows = jnp.where(weights[:, None] > 0, rows, 0)  # padding may hold anything
-            member = nearest_one_hot(rows, centres) * weights[:, None]
-            shifts = lax.map(lambda kc: kc[0] @ (rows - kc[1][None, :]), (member.T, centres))
-            return sums[0] + jnp.sum(member, axis=0), sums[1] + shifts
+            rows = jnp.where(weights[:, None] > 0, rows, origin[None, :])  # padding may hold anything
+            columns = (rows - origin[None, :]).T
+            member = nearest(columns, centres, active) * weights[None, :]
+            shifts = lax.map(lambda mc: (columns - mc[1][:, None]) @ mc[0], (member, centres))
+            return sums[0] + jnp.sum(member, axis=1), sums[1] + shifts
 
         zeros = (jnp.zeros(centres.shape[0], x.dtype), jnp.zeros_like(centres))
         sizes, shifts = fold_rows(step, zeros, x, weight, block_size)
@@ -93,14 +138,12 @@ def lloyd(x: Array, weight: Array, centres: Array, *, max_iter: int, block_size:
     return lax.while_loop(unfinished, step, (centres, jnp.array(True), jnp.array(0)))[0]
 
 
-def nearest_one_hot(x: Array, centres: Array) -> Array:
-    """Membership of the nearest centre, (n_rows, n_clusters), one 1 a row."""
-    return jax.nn.one_hot(jnp.argmin(squared_distances(x, centres), axis=1), centres.shape[0], dtype=x.dtype)
-
-
 def _draw(key: Array, mass: Array, n: int) -> Array:
     """`n` row indices with probability proportional to `mass` (n_rows,) >= 0; (n,) int32."""
     upto = jnp.cumsum(mass)
-    # Strictly below the total, so that the row found always has mass.
-    level = jax.random.uniform(key, (n,), mass.dtype) * upto[-1] * (1 - jnp.finfo(mass.dtype).eps)
-    return jnp.searchsorted(upto, level, side="right")
+    # A key for each draw: the first m of n are then those that m alone would be. Strictly below the total, so
+    # that the row found always has mass.
+    uniform = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (), mass.dtype))(
+        jnp.arange(n)
+    )
+    return jnp.searchsorted(upto, uniform * upto[-1] * (1 - jnp.finfo(mass.dtype).eps), side="right")

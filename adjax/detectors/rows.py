@@ -39,17 +39,18 @@ def fold_rows(
     return lax.fori_loop(0, -(-n_rows // block), body, carry)
 
 
-def map_rows(f: Callable[[Array], Array], n_rows: int, block_size: int, dtype: Any) -> Array:
+def map_rows(f: Callable[[Array], Array], n_rows: int, block_size: int, dtype: Any, *shape: int) -> Array:
     """Concatenate `f(indices)` over blocks of row indices.
 
     Args:
-        f: (block,) int32 row indices -> (block,) values.
+        f: (block,) int32 row indices -> (block, *shape) values.
         n_rows: how many rows there are; static.
         block_size: rows a block; static.
         dtype: of the result.
+        *shape: of one row's result; none: a scalar.
 
     Returns:
-        (n_rows,) values.
+        (n_rows, *shape) values.
     """
     block = min(block_size, n_rows)
 
@@ -57,7 +58,7 @@ def map_rows(f: Callable[[Array], Array], n_rows: int, block_size: int, dtype: A
         start, _ = _block(index, block, n_rows)
         return lax.dynamic_update_slice_in_dim(out, f(start + jnp.arange(block)), start, axis=0)
 
-    return lax.fori_loop(0, -(-n_rows // block), body, jnp.zeros(n_rows, dtype))
+    return lax.fori_loop(0, -(-n_rows // block), body, jnp.zeros((n_rows, *shape), dtype))
 
 
 def _block(index: Array, block: int, n_rows: int) -> tuple[Array, Array]:
