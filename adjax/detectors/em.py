@@ -99,9 +99,14 @@ def log_component_densities(kind: CovarianceType, mixture: Mixture, x: Array) ->
             lambda mean: jnp.sum(jnp.square(white - mean[:, None]), axis=0), active, white_means.T
         )
     else:
-        per_feature = whiteners if kind == "diag" else jnp.broadcast_to(whiteners[:, None], (k, d))
-        log_det = jnp.sum(jnp.log(per_feature), axis=1)
-        squares = _diagonal_squares(mixture.means, per_feature, active, x)
+        inverse_std = _per_feature(kind, mixture)
+        log_det = jnp.sum(jnp.log(inverse_std), axis=1)
+        squares = over_components(
+            lambda mean, u: jnp.sum(jnp.square((x - mean[:, None]) * u[:, None]), axis=0),
+            active,
+            mixture.means,
+            inverse_std,
+        )
     log_density = log_det[:, None] - 0.5 * (d * math.log(2 * math.pi) + squares)
     return jnp.where(active[:, None], log_density, -jnp.inf)
 
@@ -120,39 +125,69 @@ def gather(kind: CovarianceType, mixture: Mixture, x: Array, weights: Array) -> 
         x: (d, n) rows of the block as columns; finite, also where the weight is 0.
         weights: (n,) >= 0.
     """
-    joint = log_joint(kind, mixture, x)
-    log_norm = jax.nn.logsumexp(joint, axis=0)
-    resp = jnp.exp(joint - log_norm[None, :]) * weights[None, :]
-    if kind in ("diag", "spherical"):
-        narrow = _too_narrow(mixture.means, _inverse_std(kind, mixture), x)
-        moments = _diagonal_moments(mixture.means, x, resp, narrow)
-    else:
-        moments = given_moments(kind, mixture.means, x, resp)
-    return Statistics(jnp.sum(weights * log_norm), *moments)
+    log_norm, resp = _responsibilities(log_joint(kind, mixture, x), weights)
+    return Statistics(jnp.sum(weights * log_norm), *given_moments(kind, mixture.means, x, resp))
+
+
+def gather_expanded(kind: CovarianceType, mixture: Mixture, x: Array, weights: Array) -> Statistics:
+    """`gather` of a diag or spherical mixture by matrix products, (x - m)² expanded into x² - 2xm + m².
+
+    On a CPU it is four times as fast; `is_narrow` says when rounding forbids it.
+    """
+    means, inverse_std = mixture.means, _per_feature(kind, mixture)
+    d = means.shape[1]
+    rows = x.T  # as they lie in memory
+    squares = jnp.square(rows)
+
+    def product(factors: Array, rows: Array) -> Array:
+        return jnp.matmul(factors, rows, precision=Precision.HIGHEST)
+
+    precisions = jnp.square(inverse_std)
+    quadratic = product(precisions, squares.T) - product(2 * precisions * means, rows.T)
+    constant = (
+        jnp.log(mixture.weights) + jnp.sum(jnp.log(inverse_std), axis=1) - 0.5 * d * math.log(2 * math.pi)
+    )
+    constant = constant - 0.5 * jnp.sum(precisions * jnp.square(means), axis=1)
+    log_norm, resp = _responsibilities(constant[:, None] - 0.5 * quadratic, weights)
+    mass, first, second = jnp.sum(resp, axis=1), product(resp, rows), product(resp, squares)
+    shift = first - mass[:, None] * means
+    return Statistics(jnp.sum(weights * log_norm), mass, shift, second - means * (first + shift))
+
+
+def is_narrow(kind: CovarianceType, mixture: Mixture, reach: Array) -> Array:
+    """() bool: whether `gather_expanded` could cost a row's log-likelihood more than `_EXPANSION_ERROR` nats.
+
+    Its rounding error is about one unit in the last place of the expanded terms, summed over features.
+
+    Args:
+        kind: "diag" or "spherical".
+        mixture: the current parameters.
+        reach: (d,) largest absolute value of each feature.
+    """
+    terms = jnp.square(_per_feature(kind, mixture)) * (jnp.square(reach)[None, :] + jnp.square(mixture.means))
+    return ~(jnp.finfo(reach.dtype).eps * jnp.max(jnp.sum(terms, axis=1)) < _EXPANSION_ERROR)
 
 
 def given_moments(kind: CovarianceType, means: Array, x: Array, resp: Array) -> tuple[Array, Array, Array]:
     """Mass, shift and scatter of a block about `means` (k, d), under `resp` (k, n) that hold the rows' weights."""
+    root = jnp.sqrt(resp)
 
-    def one(mean: Array, r: Array) -> tuple[Array, Array]:
-        deviations = x - mean[:, None]
-        weighted = r[None, :] * deviations
-        scatter = (
-            symmetric_matmul(deviations, weighted)
-            if kind in ("full", "tied")
-            else jnp.matmul(jnp.square(deviations), r, precision=Precision.HIGHEST)
-        )
-        return jnp.matmul(deviations, r, precision=Precision.HIGHEST), scatter
+    def one(mean: Array, r: Array, root: Array) -> Array:
+        if kind in ("full", "tied"):
+            weighted = root[None, :] * (x - mean[:, None])
+            return symmetric_matmul(weighted, weighted)
+        return jnp.matmul(jnp.square(x - mean[:, None]), r, precision=Precision.HIGHEST)
 
     mass = jnp.sum(resp, axis=1)
+    # One product for all components; it loses no more than the rounding of the rows did.
+    shift = jnp.matmul(resp, x.T, precision=Precision.HIGHEST) - mass[:, None] * means
     if kind != "tied":
-        return mass, *over_components(one, mass > 0, means, resp)
+        return mass, shift, over_components(one, mass > 0, means, resp, root)
 
-    def add(total: Array, component: tuple[Array, Array]) -> tuple[Array, Array]:
-        shift, scatter = one(*component)
-        return total + scatter, shift
+    def add(total: Array, component: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        return total + one(*component), None
 
-    pooled, shift = lax.scan(add, jnp.zeros((x.shape[0], x.shape[0]), x.dtype), (means, resp))
+    pooled, _ = lax.scan(add, jnp.zeros((x.shape[0], x.shape[0]), x.dtype), (means, resp, root))
     return mass, shift, pooled
 
 
@@ -235,59 +270,13 @@ def _factorise(covariance: Array, reg: Array) -> tuple[Array, Array, Array]:
     return covariance + jnp.diag(extra * variances), inverse_factor(lower), extra > 0
 
 
-def _inverse_std(kind: CovarianceType, mixture: Mixture) -> Array:
-    return (
-        mixture.whiteners
-        if kind == "diag"
-        else jnp.broadcast_to(mixture.whiteners[:, None], mixture.means.shape)
-    )
+def _per_feature(kind: CovarianceType, mixture: Mixture) -> Array:
+    """(k, d) inverse standard deviations of a diag or spherical mixture."""
+    whiteners = mixture.whiteners
+    return whiteners if kind == "diag" else jnp.broadcast_to(whiteners[:, None], mixture.means.shape)
 
 
-def _too_narrow(means: Array, inverse_std: Array, x: Array) -> Array:
-    """Whether expanding (x - m)² into x² - 2xm + m² could cost more than `_EXPANSION_ERROR` nats in a row.
-
-    The rounding error is at most one unit in the last place of the expanded terms, summed over features.
-    """
-    reach = jnp.square(jnp.max(jnp.abs(x), axis=1))
-    terms = jnp.square(inverse_std) * (reach[None, :] + jnp.square(means))
-    return ~(jnp.finfo(x.dtype).eps * jnp.max(jnp.sum(terms, axis=1)) < _EXPANSION_ERROR)
-
-
-def _diagonal_squares(means: Array, inverse_std: Array, active: Array, x: Array) -> Array:
-    """Sum over features of ((x - m) / std)², (k, n)."""
-
-    def exact() -> Array:
-        return over_components(
-            lambda mean, u: jnp.sum(jnp.square((x - mean[:, None]) * u[:, None]), axis=0),
-            active,
-            means,
-            inverse_std,
-        )
-
-    def expanded() -> Array:
-        precisions = jnp.square(inverse_std)
-        factors = jnp.concatenate([precisions, -2 * precisions * means], axis=1)
-        products = jnp.matmul(factors, jnp.concatenate([jnp.square(x), x]), precision=Precision.HIGHEST)
-        return products + jnp.sum(precisions * jnp.square(means), axis=1)[:, None]
-
-    if jax.default_backend() != "cpu":  # memory-bound there: the products gain nothing
-        return exact()
-    return lax.cond(_too_narrow(means, inverse_std, x), exact, expanded)
-
-
-def _diagonal_moments(means: Array, x: Array, resp: Array, narrow: Array) -> tuple[Array, Array, Array]:
-    """`given_moments` of a diagonal mixture, by products of the uncentred powers where that is exact enough."""
-
-    def exact() -> tuple[Array, Array, Array]:
-        return given_moments("diag", means, x, resp)
-
-    def expanded() -> tuple[Array, Array, Array]:
-        mass = jnp.sum(resp, axis=1)
-        powers = jnp.matmul(resp, jnp.concatenate([x, jnp.square(x)]).T, precision=Precision.HIGHEST)
-        first, second = jnp.split(powers, 2, axis=1)
-        shift = first - mass[:, None] * means
-        return mass, shift, second - means * (first + shift)
-
-    if jax.default_backend() != "cpu":
-        return exact()
-    return lax.cond(narrow, exact, expanded)
+def _responsibilities(joint: Array, weights: Array) -> tuple[Array, Array]:
+    """Log p(x) (n,) and responsibilities times weights (k, n) from log joints (k, n)."""
+    log_norm = jax.nn.logsumexp(joint, axis=0)
+    return log_norm, jnp.exp(joint - log_norm[None, :]) * weights[None, :]

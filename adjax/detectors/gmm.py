@@ -102,11 +102,13 @@ class Frame(NamedTuple):
         scale: (d,) mean absolute deviation, at least the standard deviation that `reg_covar` stands for (its
             square cannot overflow, unlike a variance's); one number for all features of a spherical mixture.
         reg: (d,) `reg_covar` in units of `scale`.
+        reach: (d,) largest absolute value of the centred, scaled rows.
     """
 
     centre: Array
     scale: Array
     reg: Array
+    reach: Array
 
 
 class EmState(NamedTuple):
@@ -228,17 +230,19 @@ def make_frame(config: GmmConfig, x: Array, weight: Array, hyper: GmmHyper) -> F
     centre = weighted_mean(x, weight, config.block_size)
     share = weight / jnp.maximum(jnp.sum(weight), jnp.finfo(x.dtype).tiny)
 
-    def step(sums: Array, rows: Array, shares: Array, start: Array) -> Array:
+    def step(sums: tuple[Array, Array], rows: Array, shares: Array, start: Array) -> tuple[Array, Array]:
         deviations = jnp.where(shares[:, None] > 0, jnp.abs(rows - centre[None, :]), 0)
-        return sums + jnp.matmul(shares, deviations, precision=lax.Precision.HIGHEST)
+        mean = jnp.matmul(shares, deviations, precision=lax.Precision.HIGHEST)
+        return sums[0] + mean, jnp.maximum(sums[1], jnp.max(deviations, axis=0))
 
-    deviation = fold_rows(step, jnp.zeros_like(centre), x, share, config.block_size)
+    zeros = (jnp.zeros_like(centre), jnp.zeros_like(centre))
+    deviation, reach = fold_rows(step, zeros, x, share, config.block_size)
     reg_std = jnp.sqrt(jnp.asarray(hyper.reg_covar, x.dtype))
     if config.covariance_type == "spherical":
         deviation = jnp.full_like(deviation, jnp.max(deviation))
     scale = jnp.maximum(deviation, reg_std)
     scale = jnp.where(scale > 0, scale, 1)
-    return Frame(centre, scale, jnp.square(reg_std / scale))
+    return Frame(centre, scale, jnp.square(reg_std / scale), reach / scale)
 
 
 def start_em(
@@ -269,6 +273,7 @@ def start_em(
                 active=active,
                 max_iter=config.n_kmeans_iter,
                 block_size=config.block_size,
+                tol=1e-4 * jnp.mean(jnp.square(frame.scale)),  # as scikit-learn's KMeans
             )
             means = jnp.where(active[:, None], centres / frame.scale[None, :], 0)
 
@@ -321,11 +326,22 @@ def run_em(
     log_units = jnp.sum(jnp.log(frame.scale))
     last = config.max_iter if n_steps is None else jnp.minimum(state.n_steps + n_steps, config.max_iter)
 
-    def step(state: EmState) -> EmState:
+    def statistics(mixture: Mixture, gather: Any) -> em.Statistics:
         def block(columns: Array, weights: Array, first: Array) -> em.Statistics:
-            return em.gather(kind, state.mixture, columns, weights)
+            return gather(kind, mixture, columns, weights)
 
-        sums = _fold_blocks(config, frame, x, weight, block)
+        return _fold_blocks(config, frame, x, weight, block)
+
+    def step(state: EmState) -> EmState:
+        if kind in ("diag", "spherical") and jax.default_backend() == "cpu":
+            sums = lax.cond(
+                em.is_narrow(kind, state.mixture, frame.reach),
+                lambda mixture: statistics(mixture, em.gather),
+                lambda mixture: statistics(mixture, em.gather_expanded),
+                state.mixture,
+            )
+        else:
+            sums = statistics(state.mixture, em.gather)
         bound = sums.log_likelihood / total - log_units
         mixture, raised = em.maximise(kind, sums, state.mixture.means, frame.reg, active)
         finite = _all_finite((mixture, bound))
@@ -434,7 +450,7 @@ def _out_of_frame(kind: CovarianceType, mixture: Mixture, frame: Frame) -> GmmPa
 
 
 def _into_frame(kind: CovarianceType, params: GmmParams, frame: Frame) -> Mixture:
-    inverse = Frame(frame.centre, 1 / frame.scale, frame.reg)
+    inverse = frame._replace(scale=1 / frame.scale)
     scaled = _as_mixture(kind, _out_of_frame(kind, _as_mixture(kind, params), inverse))
     means = (params.offsets + (params.centre - frame.centre)[None, :]) / frame.scale[None, :]
     return scaled._replace(means=means)

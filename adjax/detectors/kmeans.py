@@ -98,8 +98,9 @@ def lloyd(
     active: Array,
     max_iter: int,
     block_size: int,
+    tol: Array | float = 0.0,
 ) -> Array:
-    """Lloyd's iterations until no centre moves, at most `max_iter`; a cluster left empty keeps its centre.
+    """Lloyd's iterations until the centres rest, at most `max_iter`; a cluster left empty keeps its centre.
 
     Args:
         x: (n_rows, n_features) float.
@@ -109,6 +110,7 @@ def lloyd(
         active: (n_clusters,) bool, which of them take part.
         max_iter: static bound on the iterations.
         block_size: rows handled at once; static.
+        tol: () the centres rest when the squares of their moves sum to no more, in squared units of `x`.
 
     Returns:
         (n_clusters, n_features) centres, relative to `origin`.
@@ -133,7 +135,7 @@ def lloyd(
     def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         centres, _, n_steps = state
         moved = move(centres)
-        return moved, jnp.any(moved != centres), n_steps + 1
+        return moved, jnp.sum(jnp.square(moved - centres)) > tol, n_steps + 1
 
     return lax.while_loop(unfinished, step, (centres, jnp.array(True), jnp.array(0)))[0]
 

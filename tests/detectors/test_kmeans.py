@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,9 +22,13 @@ def blobs(k: int, n: int, seed: int = 0) -> np.ndarray:
 
 
 def plus_plus(seed: int, x: jax.Array, weight: jax.Array, k: int, m: int | None = None) -> jax.Array:
-    active = jnp.arange(k) < (k if m is None else m)
-    origin = x[0]
-    found = kmeans.plus_plus(jax.random.key(seed), x, weight, k, origin=origin, active=active, block_size=32)
+    return _plus_plus(jax.random.key(seed), x, weight, k, k if m is None else m)
+
+
+@partial(jax.jit, static_argnums=3)
+def _plus_plus(key: jax.Array, x: jax.Array, weight: jax.Array, k: int, m: int) -> jax.Array:
+    origin, active = x[0], jnp.arange(k) < m
+    found = kmeans.plus_plus(key, x, weight, k, origin=origin, active=active, block_size=32)
     return found + origin[None, :]
 
 
