@@ -15,14 +15,23 @@ from adjax.features.mel import (
     to_decibels,
 )
 from adjax.features.mfcc import delta, mfcc
-from adjax.features.normalize import Standardizer, fit_standardizer, standardize, unstandardize
-from adjax.features.pooling import gwrp, max_pool, mean_pool, std_pool
+from adjax.features.modulation import flux_pool, modulation_pool
+from adjax.features.normalize import (
+    Standardizer,
+    fit_standardizer,
+    normalize_clip,
+    standardize,
+    unstandardize,
+)
+from adjax.features.pcen import pcen
+from adjax.features.pooling import gwrp, max_pool, mean_pool, moment_pool, percentile_pool, std_pool
 from adjax.features.stft import spectrogram, stft
 
 __all__ = [
     "Standardizer",
     "delta",
     "fit_standardizer",
+    "flux_pool",
     "frame",
     "frame_weights",
     "get_window",
@@ -36,7 +45,12 @@ __all__ = [
     "mel_spectrogram",
     "mel_to_hz",
     "mfcc",
+    "modulation_pool",
+    "moment_pool",
     "n_frames",
+    "normalize_clip",
+    "pcen",
+    "percentile_pool",
     "spectrogram",
     "stack_frames",
     "standardize",

@@ -1,4 +1,4 @@
-"""Two small helpers that keep values and gradients finite where the plain formula has a pole."""
+"""Small helpers: weights, and formulas whose values and gradients stay finite where the plain ones have a pole."""
 
 from __future__ import annotations
 
@@ -31,3 +31,8 @@ def safe_divide(numerator: Array, denominator: Array) -> Array:
     """`numerator / denominator`, and 0 where the denominator is 0 (a sum over no frames has no mean)."""
     present = denominator != 0
     return jnp.where(present, numerator / jnp.where(present, denominator, jnp.ones_like(denominator)), 0.0)
+
+
+def weights_or_ones(x: Array, weight: Array | None) -> Array:
+    """The weights of the frames of `x`, (n_frames,) in its dtype; ones for None."""
+    return jnp.ones(x.shape[0], x.dtype) if weight is None else jnp.asarray(weight, x.dtype)
