@@ -19,7 +19,7 @@ from adjax.data.loader import load_batches, scan
 from adjax.detectors.autoencoder import AutoencoderConfig, AutoencoderHyper, make_autoencoder
 from adjax.detectors.gmm import GmmConfig, GmmHyper, make_gmm
 from adjax.evaluation.metrics import Metrics, evaluate
-from adjax.features.batch import map_clips
+from adjax.features.batch import compile_clips
 from adjax.features.normalize import fit_standardizer, standardize
 from adjax.features.recipes import FeatureConfig, make_features
 from adjax.types import (
@@ -175,7 +175,7 @@ def extract(
         SettingsError: settings out of range.
     """
     features = make_features(config)
-    compiled = jax.jit(lambda batch: map_clips(lambda clip: features(clip.samples, clip.n_valid), batch))
+    compute = compile_clips(lambda clip: features(clip.samples, clip.n_valid))
     scanned = scan(clips, sr=config.sr, channel=channel)
     n_rows = np.array([config.n_rows(n) for n in scanned.n_samples.tolist()], np.int64)
     # Pages that unreadable clips leave untouched at the end never exist.
@@ -188,7 +188,7 @@ def extract(
         failures += loaded.failures
         notes += loaded.notes
         batch = ClipBatch(loaded.batch.samples, loaded.batch.n_valid)
-        values = np.asarray(compiled(batch))
+        values = compute(batch)
         for value, row in zip(values, loaded.rows.tolist(), strict=False):
             end = offsets[-1] + int(n_rows[row])
             rows[offsets[-1] : end] = value[: n_rows[row]]

@@ -3,7 +3,7 @@
 Arrays are time-major, (n_frames, n_features): the transpose of librosa's.
 """
 
-from adjax.features.batch import map_clips
+from adjax.features.batch import compile_clips, map_clips
 from adjax.features.context import stack_frames
 from adjax.features.framing import frame, frame_weights, get_window, n_frames
 from adjax.features.mel import (
@@ -29,6 +29,7 @@ from adjax.features.stft import spectrogram, stft
 
 __all__ = [
     "Standardizer",
+    "compile_clips",
     "delta",
     "fit_standardizer",
     "flux_pool",
