@@ -87,8 +87,7 @@ def extract(
         DataError: not one clip can be read.
         SettingsError: settings out of range.
     """
-    features = make_features(config)
-    compute = compile_clips(lambda clip: features(clip.samples, clip.n_valid))
+    compute = compiled_features(config)
     if cache is None:
         return _extract(
             clips, config, channel, compute, None, [None] * len(clips), [None] * len(clips), on_clips
@@ -100,6 +99,17 @@ def extract(
         return _extract(clips, config, channel, compute, store, contents, stored, on_clips)
     finally:
         store.close()
+
+
+@functools.lru_cache(maxsize=16)
+def compiled_features(config: FeatureConfig) -> Callable[[ClipBatch], np.ndarray]:
+    """The front end of many clips at once, compiled once for all who ask for these settings.
+
+    Raises:
+        SettingsError: settings out of range.
+    """
+    features = make_features(config)
+    return compile_clips(lambda clip: features(clip.samples, clip.n_valid))
 
 
 def settings_key(config: FeatureConfig, channel: Channel) -> str:

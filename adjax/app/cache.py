@@ -35,7 +35,8 @@ def manage_cache(command: Cache, console: Console) -> None:
     for usage in usages:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(usage.last_used))
         table.add_row(used, f"{usage.n_clips}", _megabytes(usage.n_bytes), escape(usage.settings))
-    console.print(table)
+    if usages:
+        console.print(table)
     total = sum(usage.n_bytes for usage in usages)
     console.print(
         f"{_megabytes(total)} of at most {_megabytes(cache.MAX_BYTES)}; beyond that the settings longest unused go. "

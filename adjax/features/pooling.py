@@ -12,7 +12,7 @@ from jax import Array
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
-from adjax.features._numerics import safe_divide, safe_power, weights_or_ones
+from adjax.features._numerics import safe_divide, safe_power, sort_rows, weights_or_ones
 from adjax.features.normalize import fit_standardizer, standardize
 
 
@@ -75,7 +75,7 @@ def gwrp(x: Array, r: ArrayLike, weight: Array | None = None) -> Array:
     present = weights_or_ones(x, weight) > 0
     n_present = present.sum()
     # -inf sorts the absent frames behind all others; zeros then keep 0 · inf out of the sum and its gradient.
-    descending = jnp.sort(jnp.where(present[:, None], x, -jnp.inf).T, axis=1, descending=True)
+    descending = -sort_rows(-jnp.where(present[:, None], x, -jnp.inf).T)
     ranks = jnp.arange(x.shape[0])
     real = ranks < n_present
     ranked = jnp.where(real[None, :], descending, 0.0)
@@ -100,7 +100,7 @@ def percentile_pool(x: Array, q: ArrayLike, weight: Array | None = None) -> Arra
     """
     present = weights_or_ones(x, weight) > 0
     n_present = present.sum()
-    ascending = jnp.sort(jnp.where(present[:, None], x, jnp.inf), axis=0)
+    ascending = sort_rows(jnp.where(present[:, None], x, jnp.inf).T).T
     ascending = jnp.where((jnp.arange(x.shape[0]) < n_present)[:, None], ascending, 0.0)
     rank = jnp.asarray(q, x.dtype) / 100.0 * jnp.maximum(n_present - 1, 0)
     below = jnp.floor(rank).astype(int)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from jax import numpy as jnp
 
 from adjax.features import gwrp, max_pool, mean_pool, moment_pool, percentile_pool, std_pool
+from adjax.features._numerics import sort_rows
 
 POOLINGS = {
     "mean": mean_pool,
@@ -149,3 +150,13 @@ def test_a_grid_of_r_sorts_once():
     grid = jax.make_jaxpr(jax.vmap(gwrp, in_axes=(None, 0)))(decibels(), jnp.linspace(0.0, 1.0, 51))
     sorts = [e for e in grid.jaxpr.eqns if "sort" in str(e)]
     assert [e.outvars[0].aval.shape for e in sorts] == [(6, 50)]
+
+
+def test_sort_is_numpys():
+    x = np.concatenate(
+        [decibels(40, 3).T, np.array([[-np.inf, np.inf, 0.0, -0.0, 1e-40, -1e-40, 5, -5] * 5] * 3)], axis=1
+    )
+    x = x.astype(np.float32)
+    np.testing.assert_array_equal(jax.jit(sort_rows)(x), np.sort(x, axis=1))
+    lanes = jax.jit(jax.vmap(sort_rows))(np.stack([x, -x]))
+    np.testing.assert_array_equal(lanes[1], np.sort(-x, axis=1))
