@@ -34,6 +34,7 @@ from adjax.data.loader import ClipInfo
 
 MAX_BYTES = 10 * 2**30
 SETTLE_NS = 2 * 10**9
+_THREADS = min(os.cpu_count() or 1, 8)
 _MAGIC = b"adjax-1\n"
 _FIELDS = struct.Struct("<4Id")  # rows, columns, and the clip's info; the checksum covers these and the rows
 _HEADER = struct.Struct(f"<8sI{_FIELDS.size}s")
@@ -84,18 +85,24 @@ class ClipCache:
     def __init__(self, folder: Path, settings: str, n_columns: int) -> None:
         self._folder, self._settings, self._n_columns = folder, settings, n_columns
         self._home = folder / hashlib.sha256(settings.encode()).hexdigest()
+        self._home_name = str(self._home)
         self._has_grown = False
-        self._pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="adjax-cache")
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="adjax-cache")
 
     def contents(self, paths: Sequence[Path]) -> list[Content | None]:
         """What the files hold; None for a file that cannot be read. Only files that may have changed are read."""
         known = _read_contents(self._folder)
-        found = list(self._pool.map(lambda path: _look(path, known.get(os.path.abspath(path))), paths))
-        learned = {os.path.abspath(c.path): [*c.stat, c.digest] for c in found if c is not None and c.settled}
-        if any(known.get(path) != entry for path, entry in learned.items()):
-            _try_write(
-                self._folder / "contents.json", json.dumps(_read_contents(self._folder) | learned).encode()
-            )
+        names = [os.path.abspath(path) for path in paths]
+        found = [_as_known(path, known.get(name)) for path, name in zip(paths, names, strict=True)]
+        new = [i for i, content in enumerate(found) if content is None]
+        learned = {}
+        for i, content in zip(new, self._pool.map(_look, [paths[i] for i in new]), strict=True):
+            found[i] = content
+            if content is not None and content.settled:
+                learned[names[i]] = [*content.stat, content.digest]
+        if learned:
+            everything = _read_contents(self._folder) | learned  # another process may have learned others
+            _try_write(self._folder / "contents.json", json.dumps(everything).encode())
         return found
 
     def n_rows(self, content: Content) -> int | None:
@@ -122,13 +129,19 @@ class ClipCache:
             if whole and checksum == _checksum(fields, out):
                 return ClipInfo(*info)
         with contextlib.suppress(OSError):
-            path.unlink()
+            os.unlink(path)
         return None
 
     def read_all(self, wanted: Mapping[int, tuple[Content, np.ndarray]]) -> dict[int, ClipInfo]:
         """`read` of many clips, in threads; those that are gone or damaged are missing in what it returns."""
-        infos = self._pool.map(lambda pair: self.read(*pair), wanted.values())
-        return {i: info for i, info in zip(wanted, infos, strict=True) if info is not None}
+
+        def read_some(some: list[int]) -> list[tuple[int, ClipInfo | None]]:
+            return [(i, self.read(*wanted[i])) for i in some]
+
+        places = list(wanted)
+        # A few long jobs: a job costs more than the reading of a short entry.
+        jobs = self._pool.map(read_some, [places[start :: 2 * _THREADS] for start in range(2 * _THREADS)])
+        return {i: info for job in jobs for i, info in job if info is not None}
 
     def write(self, content: Content, rows: np.ndarray, info: ClipInfo) -> bool:
         """Store a clip's rows, unless the file has changed since it was looked at or the disk refuses.
@@ -142,7 +155,7 @@ class ClipCache:
         if not content.settled or _stat(content.path) != content.stat:
             return False
         self._has_grown = True
-        return _try_write(self._entry(content), header, rows.data.cast("B") if rows.size else b"")
+        return _try_write(Path(self._entry(content)), header, rows.data.cast("B") if rows.size else b"")
 
     def close(self, max_bytes: int = MAX_BYTES) -> None:
         """Note the use of this setting, and drop the settings longest unused until the rest fits `max_bytes`."""
@@ -158,8 +171,8 @@ class ClipCache:
                 shutil.rmtree(home, ignore_errors=True)
                 total -= usage.n_bytes
 
-    def _entry(self, content: Content) -> Path:
-        return self._home / content.digest[:2] / content.digest
+    def _entry(self, content: Content) -> str:  # a Path costs more than the reading of a short entry
+        return f"{self._home_name}/{content.digest[:2]}/{content.digest}"
 
 
 def show(folder: Path) -> list[Usage]:
@@ -189,14 +202,18 @@ def _homes(folder: Path) -> dict[Path, Usage]:
     return homes
 
 
-def _look(path: Path, known: list | None) -> Content | None:
-    """The content of a file: as known, if the file looks the same, else from its bytes."""
-    stat = _stat(path)
+def _as_known(path: Path, known: list | None) -> Content | None:
+    """The content of a file that still looks as it did; None if it must be read."""
+    if known is None or tuple(known[:-1]) != _stat(path):
+        return None
+    return Content(path, tuple(known[:-1]), known[-1], True)
+
+
+def _look(path: Path) -> Content | None:
+    """The content of a file, from its bytes; None if it cannot be read."""
+    stat, now = _stat(path), time.time_ns()
     if stat is None:
         return None
-    if known is not None and tuple(known[:-1]) == stat:
-        return Content(path, stat, known[-1], True)
-    now = time.time_ns()
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
