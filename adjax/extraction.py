@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import metadata
 from itertools import pairwise
@@ -146,7 +146,7 @@ def _extract(
     n_rows = np.array([n or 0 for n in stored], np.int64)
     n_rows[new] = [config.n_rows(n) for n in scanned.n_samples.tolist()]
     offsets = np.concatenate([[0], np.cumsum(n_rows)])
-    # Pages that unreadable clips leave untouched at the end never exist.
+    # Pages that unreadable clips leave untouched never exist.
     rows = np.empty((offsets[-1], config.n_features), np.float32)
     places = [rows[start:end] for start, end in pairwise(offsets.tolist())]
     infos: dict[int, ClipInfo] = {}
@@ -163,6 +163,7 @@ def _extract(
     else:  # nothing to compute
         failures += scanned.failures
         report(len(failures))
+    writes: list[Future[bool]] = []
     with ThreadPoolExecutor(1, thread_name_prefix="adjax-store") as writer:
         for loaded in batches:
             # The rows after the good clips are padding of the batch.
@@ -171,9 +172,11 @@ def _extract(
                 places[i][:] = value[: n_rows[i]]
                 infos[i] = info
                 if store and (content := contents[i]):
-                    writer.submit(store.write, content, places[i], info)
+                    writes.append(writer.submit(store.write, content, places[i], info))
             failures += loaded.failures
             report(len(loaded.rows) + len(loaded.failures))
+    for write in writes:
+        write.result()  # a disk that refuses is no error; a bug is
     if not infos:
         raise DataError(f"none of the {len(clips)} clips can be read; the first: {failures[0]}")
     notes = describe(infos.values(), sr=config.sr, channel=channel)
