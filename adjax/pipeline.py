@@ -1,13 +1,11 @@
-"""Clips to decisions: features, one detector a machine (or a type), scores, metrics.
-
-Clips of any length are held as one matrix of rows and the places where each clip begins, without padding.
-"""
+"""Clips to decisions: features, one detector a machine (or a type), scores, metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -15,17 +13,15 @@ import numpy as np
 
 from adjax.data.audio import Channel
 from adjax.data.dcase import Clip, ClipTable
-from adjax.data.loader import load_batches, scan
 from adjax.detectors.autoencoder import AutoencoderConfig, AutoencoderHyper, make_autoencoder
 from adjax.detectors.gmm import GmmConfig, GmmHyper, make_gmm
 from adjax.evaluation.metrics import Metrics, evaluate
-from adjax.features.batch import map_clips
+from adjax.extraction import ClipFeatures, extract
 from adjax.features.normalize import fit_standardizer, standardize
-from adjax.features.recipes import FeatureConfig, make_features
+from adjax.features.recipes import FeatureConfig
 from adjax.types import (
     NOT_FINITE,
     AdjaxError,
-    ClipBatch,
     ClipError,
     DataError,
     Detector,
@@ -68,37 +64,6 @@ class RunConfig:
     autoencoder_hyper: AutoencoderHyper = field(default_factory=AutoencoderHyper)
     channel: Channel = 0
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class ClipFeatures:
-    """Features of many clips, on the host.
-
-    Attributes:
-        clips: the clips that could be read; their order is that of the rows.
-        rows: (n_rows, n_features) float32, clip after clip.
-        offsets: (n_clips + 1,) int64, clip i has the rows offsets[i] to offsets[i + 1].
-        failures: the clips that could not be read.
-        notes: what was done to the clips on the way (resampled, a channel taken).
-    """
-
-    clips: ClipTable
-    rows: np.ndarray
-    offsets: np.ndarray
-    failures: tuple[ClipError, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def where(self, keep: Callable[[Clip], bool]) -> ClipFeatures:
-        """The clips that `keep` chooses; their rows are not copied where they lie together."""
-        chosen = [i for i, clip in enumerate(self.clips) if keep(clip)]
-        lengths = np.diff(self.offsets)[chosen]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        if chosen and chosen == list(range(chosen[0], chosen[-1] + 1)):
-            rows = self.rows[self.offsets[chosen[0]] : self.offsets[chosen[-1] + 1]]
-        else:
-            pieces = [self.rows[self.offsets[i] : self.offsets[i + 1]] for i in chosen]
-            rows = np.concatenate([self.rows[:0], *pieces])
-        return ClipFeatures(ClipTable(tuple(self.clips[i] for i in chosen)), rows, offsets)
 
 
 @dataclass(frozen=True)
@@ -151,57 +116,6 @@ class Result:
                 if metrics := evaluate(clips.labels, scores):
                     found.setdefault(machine_type, {})[machine_id] = metrics
         return found
-
-
-def extract(
-    clips: ClipTable,
-    config: FeatureConfig,
-    *,
-    channel: Channel = 0,
-    on_clips: Callable[[int], None] | None = None,
-) -> ClipFeatures:
-    """Read clips and compute their features, a batch at a time.
-
-    Memory is that of the features (float32) and a few batches of samples.
-
-    Args:
-        clips: what to read.
-        config: the front end.
-        channel: of multi-channel clips.
-        on_clips: called with the number of clips that each batch has finished, readable or not.
-
-    Raises:
-        DataError: not one clip can be read.
-        SettingsError: settings out of range.
-    """
-    features = make_features(config)
-    compiled = jax.jit(lambda batch: map_clips(lambda clip: features(clip.samples, clip.n_valid), batch))
-    scanned = scan(clips, sr=config.sr, channel=channel)
-    n_rows = np.array([config.n_rows(n) for n in scanned.n_samples.tolist()], np.int64)
-    # Pages that unreadable clips leave untouched at the end never exist.
-    rows = np.empty((n_rows.sum(), config.n_features), np.float32)
-    offsets, good = [0], []
-    failures: list[ClipError] = []
-    notes: list[str] = []
-    n_done = 0
-    for loaded in load_batches(clips, sr=config.sr, channel=channel, scanned=scanned):
-        failures += loaded.failures
-        notes += loaded.notes
-        batch = ClipBatch(loaded.batch.samples, loaded.batch.n_valid)
-        values = np.asarray(compiled(batch))
-        for value, row in zip(values, loaded.rows.tolist(), strict=False):
-            end = offsets[-1] + int(n_rows[row])
-            rows[offsets[-1] : end] = value[: n_rows[row]]
-            offsets.append(end)
-            good.append(clips[row])
-        if on_clips:
-            on_clips(len(good) + len(failures) - n_done)
-            n_done = len(good) + len(failures)
-    if not good:
-        raise DataError(f"none of the {len(clips)} clips can be read; the first: {failures[0]}")
-    return ClipFeatures(
-        ClipTable(tuple(good)), rows[: offsets[-1]], np.array(offsets), tuple(failures), tuple(notes)
-    )
 
 
 def make_detector(config: RunConfig, on_epoch: Callable[[Any], None] | None = None) -> Detector:
@@ -266,7 +180,11 @@ def fit_and_score(
 
 
 def extract_splits(
-    clips: ClipTable, config: RunConfig, *, on_clips: Callable[[int], None] | None = None
+    clips: ClipTable,
+    config: RunConfig,
+    *,
+    cache: Path | None = None,
+    on_clips: Callable[[int], None] | None = None,
 ) -> tuple[ClipFeatures, ClipFeatures]:
     """Features of the training and of the test clips; see `extract`.
 
@@ -278,7 +196,8 @@ def extract_splits(
         if not len(part):
             raise DataError(f"there are no {split} clips; a data set needs normal train clips and test clips")
     train, test = (
-        extract(part, config.features, channel=config.channel, on_clips=on_clips) for part in parts.values()
+        extract(part, config.features, channel=config.channel, cache=cache, on_clips=on_clips)
+        for part in parts.values()
     )
     return replace(train, failures=(*clips.rejected, *train.failures)), test
 

@@ -30,3 +30,11 @@ def x64() -> Iterator[None]:
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty feature cache for each test: never the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("ADJAX_CACHE", str(folder))
+    return folder

@@ -18,6 +18,7 @@ FLOORS = {
     "features": (1, "features"),
     "detectors": (1, "detectors"),
     "evaluation": (2, "evaluation"),
+    "extraction": (3, "pipeline"),
     "pipeline": (3, "pipeline"),
     "synth": (3, "synth"),
     "report": (4, "person"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from adjax.data.dcase import index_folder
 from adjax.detectors.autoencoder import AutoencoderConfig
 from adjax.detectors.gmm import GmmConfig, GmmHyper
 from adjax.features import log_mel_spectrogram
-from adjax.features.recipes import FeatureConfig, make_features
+from adjax.features.recipes import ClipNorm, FeatureConfig, FeatureKind, Pooling, make_features
 from adjax.pipeline import ClipFeatures, RunConfig, extract, extract_splits, fit_and_score, window_weights
 from adjax.types import ClipError, DataError, FitError, SettingsError
 
@@ -74,10 +75,18 @@ def test_extract_equals_one_clip_at_a_time(tree: Path) -> None:
         assert_allclose(features.rows[features.offsets[i] : features.offsets[i + 1]], alone, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["log-mel", "mfcc", "spectrum"])
-@pytest.mark.parametrize("pooling", ["none", "mean", "std", "max", "gwrp"])
-def test_recipes_give_the_promised_shape_whatever_the_padding(kind: str, pooling: str) -> None:
-    config = replace(SMALL, kind=kind, pooling=pooling, n_mfcc=5, n_deltas=2)
+@pytest.mark.parametrize(
+    ("kind", "pooling"),
+    [
+        *((kind, pooling) for kind in get_args(FeatureKind) for pooling in ("none", "std")),
+        *(("log-mel", pooling) for pooling in get_args(Pooling)[3:]),
+    ],
+)
+@pytest.mark.parametrize("clip_norm", ["none", "level"])
+def test_recipes_give_the_promised_shape_whatever_the_padding(
+    kind: FeatureKind, pooling: Pooling, clip_norm: ClipNorm
+) -> None:
+    config = replace(SMALL, kind=kind, pooling=pooling, clip_norm=clip_norm, n_mfcc=5, n_deltas=2)
     features = jax.jit(make_features(config))
     y = jnp.asarray(hum(0, 500.0, 4000))
     alone, padded = features(y, 4000), features(jnp.pad(y, (0, 1000), constant_values=7.0), 4000)
@@ -92,6 +101,9 @@ def test_recipes_give_the_promised_shape_whatever_the_padding(kind: str, pooling
         {"kind": "mfcc", "n_mfcc": 17},
         {"pooling": "median"},
         {"pooling": "gwrp", "gwrp_r": 1.5},
+        {"pooling": "percentiles", "percentiles": (50.0, 101.0)},
+        {"pooling": "percentiles", "percentiles": ()},
+        {"clip_norm": "loudness"},
     ],
 )
 def test_recipes_refuse_bad_settings(bad: dict) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `adjax run` and `adjax synth`."""
+"""The command line: `adjax run`, `adjax synth` and `adjax cache`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from rich.progress import (
 )
 
 from adjax import synth
+from adjax.app.cache import Cache, manage_cache
+from adjax.data.cache import default_folder
 from adjax.data.dcase import ClipTable, index_folder, read_labels
 from adjax.detectors.autoencoder import AutoencoderConfig
 from adjax.detectors.gmm import CovarianceType, GmmConfig, GmmHyper
@@ -95,6 +97,8 @@ class Run:
     """CSV of labels for unlabelled test clips (rows file,label, or the DCASE 2020 evaluation list)."""
     snr_db: float = -6.0
     """Synthetic data only: machine over background noise, in dB."""
+    cache: bool = True
+    """Keep features on disk and reuse them while neither the clip nor a setting changes (see `adjax cache`)."""
     seed: int = 0
     """Of everything random; the same seed on the same machine gives the same table."""
 
@@ -152,6 +156,7 @@ def main(argv: list[str] | None = None) -> int:
     commands: Any = (
         Annotated[Run, tyro.conf.subcommand("run", prefix_name=False)]
         | Annotated[Synth, tyro.conf.subcommand("synth", prefix_name=False)]
+        | Annotated[Cache, tyro.conf.subcommand("cache", prefix_name=False)]
     )
     command = tyro.cli(
         commands,
@@ -160,6 +165,9 @@ def main(argv: list[str] | None = None) -> int:
         args=argv,
     )
     try:
+        if isinstance(command, Cache):
+            manage_cache(command, console)
+            return OK
         return run(command, console) if isinstance(command, Run) else write_synthetic(command, console)
     except AdjaxError as error:
         Console(stderr=True).print(f"[bold red]adjax:[/] {escape(str(error))}", soft_wrap=True)
@@ -195,7 +203,10 @@ def run(command: Run, console: Console) -> int:
     with clock.step("read and extract features"), _progress(console) as progress:
         task = progress.add_task("Reading clips, computing features", total=len(clips))
         train, test = extract_splits(
-            clips, configs[models[0]], on_clips=lambda n: progress.update(task, advance=n)
+            clips,
+            configs[models[0]],
+            cache=default_folder() if command.cache else None,
+            on_clips=lambda n: progress.update(task, advance=n),
         )
     results: dict[Path, Result] = {}
     for model, config in configs.items():

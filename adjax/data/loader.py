@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -57,6 +57,20 @@ class BatchPlan(NamedTuple):
     n_padded: int
 
 
+class ClipInfo(NamedTuple):
+    """What became of one decoded clip: what `describe` needs to know.
+
+    Attributes:
+        sr_file: sampling rate of the file in Hz.
+        n_channels: channels of the file.
+        peak: largest absolute value in the file's samples.
+    """
+
+    sr_file: int
+    n_channels: int
+    peak: float
+
+
 @dataclass(frozen=True)
 class LoadedBatch:
     """One batch of decoded clips.
@@ -65,6 +79,7 @@ class LoadedBatch:
         batch: `ClipBatch` of NumPy arrays. Its first `len(rows)` rows are the good clips, in table order; the
             rows after them are empty (zeros, n_valid 0) and keep the shape constant.
         rows: (n_good,) int64, where each good clip stands in the table.
+        infos: of each good clip.
         failures: the clips that could not be read. Every failure comes in exactly one batch; those that the
             headers already show come with the first.
         notes: what the report should say; those of `Scan.notes` come with the first batch only.
@@ -72,6 +87,7 @@ class LoadedBatch:
 
     batch: ClipBatch
     rows: np.ndarray
+    infos: tuple[ClipInfo, ...]
     failures: tuple[ClipError, ...]
     notes: tuple[str, ...]
 
@@ -117,7 +133,7 @@ def scan(
         np.array(lengths, np.int64),
         sr or next(iter(rates), None),
         tuple(item for item in found if isinstance(item, ClipError)),
-        _header_notes(infos, sr, channel),
+        _header_notes([(info.sr, info.n_channels) for info in infos], sr, channel),
     )
 
 
@@ -216,7 +232,7 @@ def _stream(
     failures, notes = scanned.failures, scanned.notes
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="adjax-loader")
 
-    def start(plan: BatchPlan) -> tuple[BatchPlan, np.ndarray, list[Future[float | ClipError]]]:
+    def start(plan: BatchPlan) -> tuple[BatchPlan, np.ndarray, list[Future[ClipInfo | ClipError]]]:
         samples = np.zeros((plan.n_rows, plan.n_padded), np.float32)
         jobs = [
             pool.submit(_read_into, samples[i, : scanned.n_samples[row]], clips[row], scanned.sr, channel)
@@ -235,8 +251,8 @@ def _stream(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read_into(out: np.ndarray, clip: Clip, sr: int | None, channel: Channel) -> float | ClipError:
-    """Decode a clip into its place in the batch; returns its peak, or why it cannot be used."""
+def _read_into(out: np.ndarray, clip: Clip, sr: int | None, channel: Channel) -> ClipInfo | ClipError:
+    """Decode a clip into its place in the batch; returns its info, or why it cannot be used."""
     try:
         audio = read_clip(clip.path, sr=sr, channel=channel)
     except ClipError as error:
@@ -244,22 +260,22 @@ def _read_into(out: np.ndarray, clip: Clip, sr: int | None, channel: Channel) ->
     if audio.samples.shape != out.shape:
         return ClipError(clip.path, "changed while it was read; run again when nobody writes to it")
     out[:] = audio.samples
-    return audio.peak
+    return ClipInfo(audio.sr_file, audio.n_channels, audio.peak)
 
 
 def _finish(
     plan: BatchPlan,
     samples: np.ndarray,
-    jobs: list[Future[float | ClipError]],
+    jobs: list[Future[ClipInfo | ClipError]],
     n_samples: np.ndarray,
     failures: tuple[ClipError, ...],
     notes: tuple[str, ...],
 ) -> LoadedBatch:
     """Wait for a batch and close the gaps that failed clips left."""
     results = [job.result() for job in jobs]
-    peaks = [result for result in results if isinstance(result, float)]
+    infos = tuple(result for result in results if isinstance(result, ClipInfo))
     failures += tuple(result for result in results if isinstance(result, ClipError))
-    good = np.array([isinstance(result, float) for result in results])
+    good = np.array([isinstance(result, ClipInfo) for result in results])
     rows = plan.rows[good]
     if len(rows) < len(plan.rows):
         samples[: len(rows)] = samples[: len(plan.rows)][good]
@@ -267,12 +283,20 @@ def _finish(
     n_valid = np.zeros(plan.n_rows, np.int32)
     n_valid[: len(rows)] = n_samples[rows]
     batch = ClipBatch(samples, n_valid)  # type: ignore[arg-type]  # NumPy here; JAX takes it as it is
-    return LoadedBatch(batch, rows, failures, notes + _peak_notes(peaks))
+    return LoadedBatch(batch, rows, infos, failures, notes + _peak_notes([info.peak for info in infos]))
 
 
-def _header_notes(infos: list[AudioInfo], sr: int | None, channel: Channel) -> tuple[str, ...]:
-    rates = Counter(info.sr for info in infos if sr not in (None, info.sr))
-    channels = Counter(info.n_channels for info in infos if info.n_channels > 1)
+def describe(infos: Iterable[ClipInfo], *, sr: int | None, channel: Channel) -> tuple[str, ...]:
+    """What the report should say of these clips, one line a kind: resampled, a channel taken, loud, silent."""
+    infos = list(infos)
+    headers = [(info.sr_file, info.n_channels) for info in infos]
+    return _header_notes(headers, sr, channel) + _peak_notes([info.peak for info in infos])
+
+
+def _header_notes(headers: list[tuple[int, int]], sr: int | None, channel: Channel) -> tuple[str, ...]:
+    """Notes on clips of these rates and numbers of channels."""
+    rates = Counter(rate for rate, _ in headers if sr not in (None, rate))
+    channels = Counter(n_channels for _, n_channels in headers if n_channels > 1)
     what = "their mean" if channel == "mean" else f"channel {channel}"
     return tuple(
         [f"clips resampled from {rate} to {sr} Hz: {n}" for rate, n in sorted(rates.items())]

@@ -3,7 +3,7 @@
 Arrays are time-major, (n_frames, n_features): the transpose of librosa's.
 """
 
-from adjax.features.batch import map_clips
+from adjax.features.batch import compile_clips, map_clips
 from adjax.features.context import stack_frames
 from adjax.features.framing import frame, frame_weights, get_window, n_frames
 from adjax.features.mel import (
@@ -15,14 +15,24 @@ from adjax.features.mel import (
     to_decibels,
 )
 from adjax.features.mfcc import delta, mfcc
-from adjax.features.normalize import Standardizer, fit_standardizer, standardize, unstandardize
-from adjax.features.pooling import gwrp, max_pool, mean_pool, std_pool
+from adjax.features.modulation import flux_pool, modulation_pool
+from adjax.features.normalize import (
+    Standardizer,
+    fit_standardizer,
+    normalize_clip,
+    standardize,
+    unstandardize,
+)
+from adjax.features.pcen import pcen
+from adjax.features.pooling import gwrp, max_pool, mean_pool, moment_pool, percentile_pool, std_pool
 from adjax.features.stft import spectrogram, stft
 
 __all__ = [
     "Standardizer",
+    "compile_clips",
     "delta",
     "fit_standardizer",
+    "flux_pool",
     "frame",
     "frame_weights",
     "get_window",
@@ -36,7 +46,12 @@ __all__ = [
     "mel_spectrogram",
     "mel_to_hz",
     "mfcc",
+    "modulation_pool",
+    "moment_pool",
     "n_frames",
+    "normalize_clip",
+    "pcen",
+    "percentile_pool",
     "spectrogram",
     "stack_frames",
     "standardize",

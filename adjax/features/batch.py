@@ -1,11 +1,15 @@
-"""One clip's function over a batch of clips: `lax.map` or `vmap`, whichever the platform likes."""
+"""One clip's function over a batch of clips: `lax.map` or `vmap`, whichever the platform likes; on all cores."""
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import numpy as np
 
 from adjax.types import SettingsError
 
@@ -45,3 +49,55 @@ def map_clips(
     if batch_size is None:
         return jax.vmap(fn)(batch)
     return jax.lax.map(fn, batch, batch_size=batch_size)
+
+
+def compile_clips(
+    fn: Callable[[Any], Any], *, strategy: str = "auto", n_parts: int | None = None
+) -> Callable[[Any], Any]:
+    """Compile a function of one clip into a function of a batch that keeps the whole machine busy.
+
+    On a CPU one compiled call hardly uses a second core: the operations of one clip are too small to share.
+    So each core gets a part of the batch, in a thread of its own (JAX runs the calls of *one* thread one after
+    the other). On an accelerator the batch stays whole.
+
+    Args:
+        fn: takes one clip, as in `map_clips`.
+        strategy: as in `map_clips`.
+        n_parts: parts of a batch; None: one a core on a CPU, else 1.
+
+    Returns:
+        The function of a batch, called from outside `jax.jit`: NumPy or JAX arrays in, NumPy arrays out. It
+        compiles once for each shape of a batch.
+
+    Raises:
+        SettingsError: an unknown strategy, or n_parts below 1.
+    """
+    if n_parts is not None and n_parts < 1:
+        raise SettingsError(f"n_parts={n_parts} must be at least 1")
+    if strategy not in STRATEGIES:
+        raise SettingsError(f"strategy={strategy!r} is not one of {STRATEGIES}")
+    compiled = jax.jit(functools.partial(map_clips, fn, strategy=strategy))
+    n_parts = n_parts or (_n_cores() if jax.default_backend() == "cpu" else 1)
+    pool = ThreadPoolExecutor(n_parts, thread_name_prefix="adjax-compute")  # its threads start when needed
+
+    def run(part: Any) -> Any:
+        return jax.tree.map(np.asarray, compiled(part))
+
+    def run_all(batch: Any) -> Any:
+        n_clips = len(jax.tree.leaves(batch)[0])
+        size = -(-n_clips // n_parts)
+        if size in (0, n_clips):
+            return run(batch)
+        # All parts have one shape, for one compile: the last reaches back, and what it repeats is dropped.
+        ends = [min(start + size, n_clips) for start in range(0, n_clips, size)]
+        parts = [jax.tree.map(lambda x, end=end: x[end - size : end], batch) for end in ends]
+        *results, last = pool.map(run, parts)
+        new = ends[-1] - ends[-2]
+        last = jax.tree.map(lambda x: x[size - new :], last)
+        return jax.tree.map(lambda *pieces: np.concatenate(pieces), *results, last)
+
+    return run_all
+
+
+def _n_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,10 +9,12 @@ from jax import numpy as jnp
 from jax.typing import ArrayLike
 
 from adjax.features.stft import check_power, spectrogram
+from adjax.features.strategy import Dft, Filterbank, choose
 from adjax.types import SettingsError
 
 NORMS = ("slaney", None)
 FLOORS = ("max", "add")
+_BANDS_TOGETHER = 32  # of a banded filterbank: fewer save operations, but make products too small to be fast
 
 
 def hz_to_mel(frequencies: ArrayLike, *, htk: bool = False) -> np.ndarray:
@@ -105,6 +107,8 @@ def mel_spectrogram(
     htk: bool = False,
     norm: str | None = "slaney",
     n_valid: ArrayLike | None = None,
+    dft: Dft = "auto",
+    filterbank: Filterbank = "auto",
 ) -> Array:
     """Mel spectrogram of one clip. Every setting but `n_valid` is static.
 
@@ -124,6 +128,9 @@ def mel_spectrogram(
         htk: see `mel_filterbank`.
         norm: see `mel_filterbank`.
         n_valid: () integer, traced: how many leading samples are real (see `framing.frame`). None: all.
+        dft: see `stft.stft`.
+        filterbank: "banded" leaves out most of the filterbank's zeros, "dense" is one product, "auto" chooses
+            by platform (see `strategy`). The two agree to rounding.
 
     Returns:
         (n_frames, n_mels) float >= 0. The transpose of librosa's array. Source: librosa 0.11
@@ -143,11 +150,22 @@ def mel_spectrogram(
         pad_mode=pad_mode,
         power=power,
         n_valid=n_valid,
+        dft=dft,
     )
-    # Accelerators would round the product to TF32 or bf16: visible in decibels.
-    return jnp.matmul(
-        energies, jnp.asarray(filters.T, dtype=energies.dtype), precision=jax.lax.Precision.HIGHEST
-    )
+    return _sum_bands(energies, filters, choose("filterbank", filterbank))
+
+
+def _sum_bands(energies: Array, filters: np.ndarray, form: str) -> Array:
+    """(n_frames, n_bins) energies times the transpose of the (n_mels, n_bins) filters: (n_frames, n_mels)."""
+    n_groups = max(1, len(filters) // _BANDS_TOGETHER) if form == "banded" else 1
+    products = []
+    for group in np.array_split(filters, n_groups):
+        held = np.flatnonzero(group.any(axis=0))
+        bins = slice(held[0], held[-1] + 1) if form == "banded" else slice(None)
+        weights = jnp.asarray(group[:, bins].T, dtype=energies.dtype)
+        # Accelerators would round the product to TF32 or bf16: visible in decibels.
+        products.append(jnp.matmul(energies[:, bins], weights, precision=jax.lax.Precision.HIGHEST))
+    return jnp.concatenate(products, axis=1)
 
 
 def to_decibels(
@@ -212,6 +230,8 @@ def log_mel_spectrogram(
     floor: str = "max",
     top_db: ArrayLike | None = None,
     n_valid: ArrayLike | None = None,
+    dft: Dft = "auto",
+    filterbank: Filterbank = "auto",
 ) -> Array:
     """Mel spectrogram of one clip in decibels: `mel_spectrogram`, then `to_decibels`.
 
@@ -240,6 +260,8 @@ def log_mel_spectrogram(
             its loudest frame).
         n_valid: () integer, traced: how many leading samples are real (see `framing.frame`). The frames after
             them hold the floor, and count for nothing in `top_db`. None: all.
+        dft: see `stft.stft`.
+        filterbank: see `mel_spectrogram`.
 
     Returns:
         (n_frames, n_mels) float, dB re `ref`. The transpose of librosa's array.
@@ -263,5 +285,7 @@ def log_mel_spectrogram(
         htk=htk,
         norm=norm,
         n_valid=n_valid,
+        dft=dft,
+        filterbank=filterbank,
     )
     return to_decibels(mel, power=power, ref=ref, amin=amin, floor=floor, top_db=top_db)

@@ -1,4 +1,4 @@
-"""Standardisation: zero mean and unit variance of each feature, fitted on the normal training data."""
+"""Normalisation: of a machine's features on its normal training data, or of one clip's frames by themselves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from jax import Array
 from jax import numpy as jnp
 
 from adjax.features._numerics import safe_divide
+from adjax.types import SettingsError
+
+CLIP_NORMS = ("level", "feature")
 
 
 class Standardizer(NamedTuple):
@@ -77,3 +80,25 @@ def unstandardize(standardizer: Standardizer, z: Array) -> Array:
         (n_vectors, n_features) float.
     """
     return z * standardizer.std[None, :] + standardizer.mean[None, :]
+
+
+def normalize_clip(x: Array, weight: Array | None = None, *, by: str = "level") -> Array:
+    """Make a clip's features independent of how loud the clip is.
+
+    Args:
+        x: (n_frames, n_features) float, one clip.
+        weight: (n_frames,) float >= 0; frames of weight 0 are padding and change nothing. None: all 1.
+        by: "level" subtracts one number, the clip's mean over frames and features: log-mels in dB then have no
+            loudness and keep their colour. "feature" gives each feature zero mean and unit variance over the
+            clip, which leaves only its movement. Static.
+
+    Returns:
+        (n_frames, n_features) float.
+
+    Raises:
+        SettingsError: an unknown `by`.
+    """
+    if by not in CLIP_NORMS:
+        raise SettingsError(f"by={by!r} is not one of {CLIP_NORMS}")
+    fitted = fit_standardizer(x, weight)
+    return x - fitted.mean.mean() if by == "level" else standardize(fitted, x)

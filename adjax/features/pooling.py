@@ -12,7 +12,8 @@ from jax import Array
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
-from adjax.features._numerics import safe_divide, safe_power
+from adjax.features._numerics import safe_divide, safe_power, sort_rows, weights_or_ones
+from adjax.features.normalize import fit_standardizer, standardize
 
 
 def mean_pool(x: Array, weight: Array | None = None) -> Array:
@@ -25,7 +26,7 @@ def mean_pool(x: Array, weight: Array | None = None) -> Array:
     Returns:
         (n_features,) float.
     """
-    weight = _weights(x, weight)
+    weight = weights_or_ones(x, weight)
     return safe_divide((weight[:, None] * x).sum(axis=0), weight.sum())
 
 
@@ -52,7 +53,7 @@ def max_pool(x: Array, weight: Array | None = None) -> Array:
     Returns:
         (n_features,) float.
     """
-    present = _weights(x, weight) > 0
+    present = weights_or_ones(x, weight) > 0
     return jnp.where(present.any(), jnp.where(present[:, None], x, -jnp.inf).max(axis=0), 0.0)
 
 
@@ -71,10 +72,10 @@ def gwrp(x: Array, r: ArrayLike, weight: Array | None = None) -> Array:
     Returns:
         (n_features,) float, between mean and maximum, and falling as `r` grows.
     """
-    present = _weights(x, weight) > 0
+    present = weights_or_ones(x, weight) > 0
     n_present = present.sum()
     # -inf sorts the absent frames behind all others; zeros then keep 0 · inf out of the sum and its gradient.
-    descending = jnp.sort(jnp.where(present[:, None], x, -jnp.inf).T, axis=1, descending=True)
+    descending = -sort_rows(-jnp.where(present[:, None], x, -jnp.inf).T)
     ranks = jnp.arange(x.shape[0])
     real = ranks < n_present
     ranked = jnp.where(real[None, :], descending, 0.0)
@@ -84,5 +85,43 @@ def gwrp(x: Array, r: ArrayLike, weight: Array | None = None) -> Array:
     return safe_divide(jnp.matmul(ranked, decay, precision=jax.lax.Precision.HIGHEST), decay.sum())
 
 
-def _weights(x: Array, weight: Array | None) -> Array:
-    return jnp.ones(x.shape[0], x.dtype) if weight is None else jnp.asarray(weight, x.dtype)
+def percentile_pool(x: Array, q: ArrayLike, weight: Array | None = None) -> Array:
+    """A percentile over frames, interpolated linearly between ranks, as `numpy.percentile` does.
+
+    When `q` is vmapped and `x` is not, the frames are sorted once.
+
+    Args:
+        x: (n_frames, n_features) float.
+        q: () float in [0, 100], traced: 0 is the minimum, 50 the median, 100 the maximum.
+        weight: (n_frames,) float >= 0; frames of weight 0 are left out, all others count alike. None: all 1.
+
+    Returns:
+        (n_features,) float.
+    """
+    present = weights_or_ones(x, weight) > 0
+    n_present = present.sum()
+    ascending = sort_rows(jnp.where(present[:, None], x, jnp.inf).T).T
+    ascending = jnp.where((jnp.arange(x.shape[0]) < n_present)[:, None], ascending, 0.0)
+    rank = jnp.asarray(q, x.dtype) / 100.0 * jnp.maximum(n_present - 1, 0)
+    below = jnp.floor(rank).astype(int)
+    above = jnp.minimum(below + 1, jnp.maximum(n_present - 1, 0))
+    return ascending[below] + (rank - below) * (ascending[above] - ascending[below])
+
+
+def moment_pool(x: Array, weight: Array | None = None) -> Array:
+    """Mean, standard deviation, skewness and excess kurtosis over frames.
+
+    Args:
+        x: (n_frames, n_features) float.
+        weight: (n_frames,) float >= 0; None: all 1.
+
+    Returns:
+        (4 * n_features,) float: all means, then all standard deviations, and so on, of the population. The
+        shape of a constant feature has no meaning in statistics (SciPy says NaN); here it is 0.
+    """
+    fitted = fit_standardizer(x, weight)
+    z = standardize(fitted, x)
+    variance = mean_pool(z**2, weight)  # 1, or 0 for a constant feature
+    std = fitted.std * safe_power(variance, 0.5)
+    kurtosis = mean_pool(z**4, weight) - 3.0 * variance**2
+    return jnp.concatenate([fitted.mean, std, mean_pool(z**3, weight), kurtosis])

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import jax
 import numpy as np
 from jax import Array
 from jax import numpy as jnp
 
 from adjax.features.framing import frame_weights, n_frames
-from adjax.features.mel import log_mel_spectrogram
+from adjax.features.mel import log_mel_spectrogram, mel_spectrogram
 from adjax.features.mfcc import delta, mfcc
-from adjax.features.pooling import gwrp, max_pool, mean_pool, std_pool
+from adjax.features.modulation import OCTAVES, flux_pool, modulation_pool
+from adjax.features.normalize import normalize_clip
+from adjax.features.pcen import pcen
+from adjax.features.pooling import gwrp, max_pool, mean_pool, moment_pool, percentile_pool, std_pool
 from adjax.features.stft import spectrogram
 from adjax.types import SettingsError
 
-FeatureKind = Literal["log-mel", "mfcc", "spectrum"]
-Pooling = Literal["none", "mean", "std", "max", "gwrp"]
+FeatureKind = Literal["log-mel", "mfcc", "spectrum", "pcen"]
+Pooling = Literal["none", "mean", "std", "max", "gwrp", "percentiles", "moments", "modulation", "flux"]
+ClipNorm = Literal["none", "level", "feature"]
 
 
 @dataclass(frozen=True)
@@ -26,16 +31,21 @@ class FeatureConfig:
     """Static settings of the front end; the defaults are those of the DCASE baselines.
 
     Attributes:
-        kind: "log-mel" in dB, "mfcc" of it, or "spectrum", the magnitude of the STFT.
+        kind: "log-mel" in dB, "mfcc" of it, "spectrum", the magnitude of the STFT, or "pcen", mel magnitudes
+            behind a gain control.
         sr: sampling rate in Hz.
         n_fft: length of a frame in samples.
         hop_length: samples between frames.
-        n_mels: mel bands (log-mel and MFCC).
+        n_mels: mel bands (log-mel, MFCC and PCEN).
         n_mfcc: cepstral coefficients (MFCC).
         n_deltas: orders of time derivatives appended to the MFCCs: 0, 1 or 2.
         pad_mode: at the clip's ends: "constant" (librosa >= 0.10) or "reflect" (before).
-        pooling: "none" keeps the frames; the others make one vector a clip.
+        clip_norm: what each clip is freed of before pooling: "none", its "level" or each "feature"'s mean and
+            scale; see `normalize_clip`.
+        pooling: "none" keeps the frames; the others make one vector a clip, of one number a feature, or several
+            ("percentiles"; "moments": 4; "modulation": 7 octaves).
         gwrp_r: r of pooling "gwrp", in [0, 1]: 1 is the mean, 0 the maximum.
+        percentiles: of pooling "percentiles", each in [0, 100].
     """
 
     kind: FeatureKind = "log-mel"
@@ -46,15 +56,22 @@ class FeatureConfig:
     n_mfcc: int = 20
     n_deltas: int = 0
     pad_mode: Literal["constant", "reflect"] = "constant"
+    clip_norm: ClipNorm = "none"
     pooling: Pooling = "none"
     gwrp_r: float = 0.5
+    percentiles: tuple[float, ...] = (5.0, 25.0, 50.0, 75.0, 95.0)
 
     @property
     def n_features(self) -> int:
         """Columns of the matrix."""
-        if self.kind == "mfcc":
-            return self.n_mfcc * (1 + self.n_deltas)
-        return self.n_mels if self.kind == "log-mel" else 1 + self.n_fft // 2
+        columns = {
+            "log-mel": self.n_mels,
+            "mfcc": self.n_mfcc * (1 + self.n_deltas),
+            "spectrum": 1 + self.n_fft // 2,
+            "pcen": self.n_mels,
+        }
+        several = {"percentiles": len(self.percentiles), "moments": 4, "modulation": len(OCTAVES) - 1}
+        return columns[self.kind] * several.get(self.pooling, 1)
 
     def n_rows(self, n_samples: int) -> int:
         """Rows that a clip of so many samples has: its frames, or 1 when they are pooled."""
@@ -71,25 +88,26 @@ def make_features(config: FeatureConfig) -> Callable[[Array, Array], Array]:
     Raises:
         SettingsError: a setting out of its range.
     """
-    if config.kind not in ("log-mel", "mfcc", "spectrum"):
-        raise SettingsError(f"kind={config.kind!r} is not one of log-mel, mfcc, spectrum")
+    for name, options in {"kind": FeatureKind, "pooling": Pooling, "clip_norm": ClipNorm}.items():
+        if getattr(config, name) not in get_args(options):
+            raise SettingsError(f"{name}={getattr(config, name)!r} is not one of {get_args(options)}")
     if config.kind == "mfcc" and not (1 <= config.n_mfcc <= config.n_mels and 0 <= config.n_deltas <= 2):
         raise SettingsError(f"n_mfcc must be 1 to n_mels and n_deltas 0 to 2: {config}")
     framing: dict[str, Any] = {"n_fft": config.n_fft, "hop_length": config.hop_length}
+    pool = _make_pool(config)
 
     def frames_of(y: Array, n_valid: Array) -> Array:
+        settings = {**framing, "pad_mode": config.pad_mode, "n_valid": n_valid}
         if config.kind == "spectrum":
-            return spectrogram(y, power=1.0, pad_mode=config.pad_mode, n_valid=n_valid, **framing)
-        log_mel = log_mel_spectrogram(
-            y,
-            sr=config.sr,
-            n_mels=config.n_mels,
-            amin=np.finfo(np.float64).eps,
-            floor="add",  # as the 2020 baseline: 20/power * log10(mel + eps)
-            pad_mode=config.pad_mode,
-            n_valid=n_valid,
-            **framing,
-        )
+            return spectrogram(y, power=1.0, **settings)
+        settings |= {"sr": config.sr, "n_mels": config.n_mels}
+        if config.kind == "pcen":
+            magnitudes = 2.0**31 * mel_spectrogram(
+                y, power=1.0, **settings
+            )  # as if samples were 32-bit integers
+            return pcen(magnitudes, sr=config.sr, hop_length=config.hop_length)
+        # As the 2020 baseline: 20/power * log10(mel + eps).
+        log_mel = log_mel_spectrogram(y, amin=np.finfo(np.float64).eps, floor="add", **settings)
         if config.kind == "log-mel":
             return log_mel
         coefficients = mfcc(log_mel, n_mfcc=config.n_mfcc)
@@ -97,13 +115,12 @@ def make_features(config: FeatureConfig) -> Callable[[Array, Array], Array]:
         deltas = [delta(coefficients, order=i + 1, n_valid=real) for i in range(config.n_deltas)]
         return jnp.concatenate([coefficients, *deltas], axis=1)
 
-    pool = _make_pool(config)
-
     def features(y: Array, n_valid: Array) -> Array:
         x = frames_of(y, n_valid)
-        return (
-            x if pool is None else pool(x, frame_weights(n_frames(n_valid, **framing), x.shape[0]))[None, :]
-        )
+        weight = frame_weights(n_frames(n_valid, **framing), x.shape[0])
+        if config.clip_norm != "none":
+            x = normalize_clip(x, weight, by=config.clip_norm)
+        return x if pool is None else pool(x, weight)[None, :]
 
     return features
 
@@ -115,7 +132,16 @@ def _make_pool(config: FeatureConfig) -> Callable[[Array, Array], Array] | None:
         if not 0 <= config.gwrp_r <= 1:
             raise SettingsError(f"gwrp_r={config.gwrp_r} must lie in [0, 1]")
         return lambda x, weight: gwrp(x, config.gwrp_r, weight)
-    poolings = {"mean": mean_pool, "std": std_pool, "max": max_pool}
-    if config.pooling not in poolings:
-        raise SettingsError(f"pooling={config.pooling!r} is not one of none, mean, std, max, gwrp")
-    return poolings[config.pooling]
+    if config.pooling == "percentiles":
+        if not config.percentiles or not all(0 <= q <= 100 for q in config.percentiles):
+            raise SettingsError(f"percentiles={config.percentiles} must be some numbers in [0, 100]")
+        over_q = jax.vmap(percentile_pool, in_axes=(None, 0, None))
+        return lambda x, weight: over_q(x, jnp.array(config.percentiles), weight).reshape(-1)
+    return {
+        "mean": mean_pool,
+        "std": std_pool,
+        "max": max_pool,
+        "moments": moment_pool,
+        "modulation": modulation_pool,
+        "flux": flux_pool,
+    }[config.pooling]

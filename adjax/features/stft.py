@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import jax
+import numpy as np
 from jax import Array
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
 from adjax.features._numerics import safe_power
 from adjax.features.framing import frame, get_window
+from adjax.features.strategy import Dft, choose
 from adjax.types import SettingsError
 
 
@@ -21,6 +24,7 @@ def stft(
     center: bool = True,
     pad_mode: str = "constant",
     n_valid: ArrayLike | None = None,
+    dft: Dft = "auto",
 ) -> Array:
     """Short-time Fourier transform.
 
@@ -35,6 +39,8 @@ def stft(
         center: pad `n_fft // 2` samples at both ends.
         pad_mode: what that padding holds, "constant" (zeros) or "reflect".
         n_valid: () integer, traced: how many leading samples are real (see `framing.frame`). None: all.
+        dft: "fft", "matmul" (a product with a matrix of cosines and sines, in full float32), or "auto", by
+            platform (see `strategy`). The two agree to 1e-6 of the largest value in float32.
 
     Returns:
         (n_frames, 1 + n_fft // 2) complex64 (complex128 for float64): the transpose of librosa's array.
@@ -48,7 +54,16 @@ def stft(
     hop_length = max(1, win_length // 4) if hop_length is None else hop_length
     window_values = get_window(window, win_length, n_fft)
     frames = frame(y, n_fft=n_fft, hop_length=hop_length, center=center, pad_mode=pad_mode, n_valid=n_valid)
-    return jnp.fft.rfft(frames * jnp.asarray(window_values, dtype=frames.dtype)[None, :], axis=1)
+    if choose("dft", dft) == "fft":
+        return jnp.fft.rfft(frames * jnp.asarray(window_values, dtype=frames.dtype)[None, :], axis=1)
+    # The angle's product is reduced in integers: float64 would lose digits of large multiples of 2π.
+    turns = np.outer(np.arange(n_fft), np.arange(1 + n_fft // 2)) % n_fft / n_fft
+    waves = window_values[:, None] * np.exp(-2j * np.pi * turns)
+    real, imaginary = (
+        jnp.matmul(frames, jnp.asarray(part, frames.dtype), precision=jax.lax.Precision.HIGHEST)
+        for part in (waves.real, waves.imag)
+    )
+    return jax.lax.complex(real, imaginary)
 
 
 def spectrogram(
@@ -62,6 +77,7 @@ def spectrogram(
     pad_mode: str = "constant",
     power: float = 2.0,
     n_valid: ArrayLike | None = None,
+    dft: Dft = "auto",
 ) -> Array:
     """Magnitude of the short-time Fourier transform, raised to a power.
 
@@ -75,6 +91,7 @@ def spectrogram(
         pad_mode: see `stft`.
         power: exponent > 0 of the magnitude, static: 1.0 magnitude, 2.0 power.
         n_valid: see `stft`.
+        dft: see `stft`.
 
     Returns:
         (n_frames, 1 + n_fft // 2) float >= 0, with gradient 0 at silence. The transpose of librosa's array.
@@ -92,6 +109,7 @@ def spectrogram(
         center=center,
         pad_mode=pad_mode,
         n_valid=n_valid,
+        dft=dft,
     )
     # Not abs(): its square root would be taken only to be squared again, and has no gradient at 0.
     return safe_power(spectrum.real**2 + spectrum.imag**2, power / 2)

@@ -34,12 +34,17 @@ class Case:
         ours: does the work and returns its result (JAX arrays are waited for).
         peers: the same by others, by their name.
         limit: a bound on what is possible on this machine, such as the bare FFTs; None: not known.
+        rounds: at most so many, for long work; None: as many as the benchmark asks for. A case of one round is
+            not warmed up.
+        facts: from the row, other numbers worth a line and a place in the file, such as clips a second.
     """
 
     work: str
     ours: Callable[[], Any]
     peers: dict[str, Callable[[], Any]]
     limit: Callable[[], Any] | None = None
+    rounds: int | None = None
+    facts: Callable[[Row], dict[str, float]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +56,14 @@ class Row:
         ours_s: ours.
         peers: each peer's, by name.
         limit_s: the bound; None: not known.
+        facts: other numbers, by a name that says their unit.
     """
 
     work: str
     ours_s: float
     peers: dict[str, float]
     limit_s: float | None = None
+    facts: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @functools.cache
@@ -71,10 +78,11 @@ def find_peer(name: str) -> Any:
 
 def time_case(case: Case, rounds: int) -> Row:
     """Time a case: everybody once per round, in turns; the median over the rounds."""
+    rounds = min(rounds, case.rounds or rounds)
     runners = {"ours": case.ours, **{f"peer {name}": run for name, run in case.peers.items()}}
     if case.limit is not None:
         runners["limit"] = case.limit
-    for run in runners.values():
+    for run in runners.values() if rounds > 1 else ():
         jax.block_until_ready(run())
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(rounds):
@@ -83,12 +91,13 @@ def time_case(case: Case, rounds: int) -> Row:
             jax.block_until_ready(run())
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    return Row(
+    row = Row(
         work=case.work,
         ours_s=medians["ours"],
         peers={name: medians[f"peer {name}"] for name in case.peers},
         limit_s=medians.get("limit"),
     )
+    return dataclasses.replace(row, facts=case.facts(row)) if case.facts else row
 
 
 def describe_machine(packages: Sequence[str] = ()) -> dict[str, Any]:
@@ -146,7 +155,11 @@ def main(
     rounds = max(3, rounds // 3) if options.quick else rounds
     rows = [time_case(case, rounds) for case in make_cases(options.quick)]
     machine = describe_machine(packages)
-    Console().print(make_table(title, machine, rows))
+    console = Console()
+    console.print(make_table(title, machine, rows))
+    for row in rows:
+        for name, value in row.facts.items():
+            console.print(f"{row.work}: {name} {value:,.4g}")
     if options.json is not None:
         record = {"machine": machine, "rows": [dataclasses.asdict(row) for row in rows]}
         options.json.write_text(json.dumps(record, indent=2) + "\n")

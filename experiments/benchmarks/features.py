@@ -1,10 +1,15 @@
-"""Log-mel and MFCC of 32 clips (10 s, 16 kHz; 1024 / 512 / 128) against librosa and torch.
+"""The front end: clips in memory and on disk to features, beside librosa, torch and the machine's limits.
 
 Run:     python -m experiments.benchmarks.features [--quick] [--json FILE]
-Limit:   SciPy's bare real FFTs of the same frames, on all cores.
-Result:  milliseconds for the 32 (2 cores of an AMD EPYC; JAX 0.10.2, librosa 0.11.0, torch 2.13.0)
-         logmel  ours 25.9, librosa 94.6, torch 106.1 (batch) and 30.1 (clip by clip), limit 15.3
-         mfcc    ours 25.1, librosa 90.3, torch 97.3 (batch) and 28.0 (clip by clip), limit 14.7
+Works:   logmel, mfcc       of 32 clips of 10 s (16 kHz; 1024 / 512 / 128). Limit: SciPy's bare real FFTs of the
+                            same frames, on all cores.
+         gwrp_grid          GWRP of their log-mels for 51 values of r. Limit: for one r.
+         wav_to_pooled      2,370 wav files (--quick: 240) to pooled log-mels. Limit: the slower of decoding alone
+                            and computing alone.
+         cached             their log-mels (380 MB) from the cache, against the run that filled it; cached_pooled
+                            the same with pooled ones.
+         memory             peak memory of wav_to_pooled by the number of clips, and its figure.
+Result:  README.md, section "Speed".
 """
 
 from __future__ import annotations
@@ -17,13 +22,23 @@ import jax
 import numpy as np
 import scipy.fft
 
-from adjax.features import frame, get_window, log_mel_spectrogram, map_clips, mel_filterbank, mfcc
+from adjax.features import (
+    compile_clips,
+    frame,
+    get_window,
+    gwrp,
+    log_mel_spectrogram,
+    mel_filterbank,
+    mfcc,
+)
+from experiments.benchmarks._from_disk import make_disk_cases
 from experiments.benchmarks._harness import Case, find_peer, main
 
 N_CLIPS, N_SAMPLES = 32, 160_000
 SR, N_FFT, HOP_LENGTH, N_MELS, N_MFCC = 16_000, 1024, 512, 128, 20
 SIZES: dict[str, Any] = {"sr": SR, "n_fft": N_FFT, "hop_length": HOP_LENGTH, "n_mels": N_MELS}
 TOP_DB = 80.0
+N_R = 51
 
 
 def make_clips() -> np.ndarray:
@@ -33,16 +48,11 @@ def make_clips() -> np.ndarray:
     return (hum[None, :] + 0.05 * rng.standard_normal((N_CLIPS, N_SAMPLES))).astype(np.float32)
 
 
-def make_ours(clips: np.ndarray) -> dict[str, Callable[[], jax.Array]]:
-    """Ours, compiled over the batch as `map_clips` chooses."""
-    batch = jax.device_put(clips)
-    log_mels = jax.jit(lambda y: map_clips(lambda clip: log_mel_spectrogram(clip, **SIZES), y))
-    mfccs = jax.jit(
-        lambda y: map_clips(
-            lambda clip: mfcc(log_mel_spectrogram(clip, top_db=TOP_DB, **SIZES), n_mfcc=N_MFCC), y
-        )
-    )
-    return {"logmel": lambda: log_mels(batch), "mfcc": lambda: mfccs(batch)}
+def make_ours(clips: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
+    """Ours, on all cores."""
+    log_mels = compile_clips(lambda y: log_mel_spectrogram(y, **SIZES))
+    mfccs = compile_clips(lambda y: mfcc(log_mel_spectrogram(y, top_db=TOP_DB, **SIZES), n_mfcc=N_MFCC))
+    return {"logmel": lambda: log_mels(clips), "mfcc": lambda: mfccs(clips)}
 
 
 def make_librosa(clips: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
@@ -93,11 +103,8 @@ def make_torch(clips: np.ndarray, *, clip_by_clip: bool) -> dict[str, Callable[[
     return {"logmel": lambda: run(log_mel), "mfcc": lambda: run(coefficients)}
 
 
-def make_cases(quick: bool) -> list[Case]:
-    """The cases, once everybody has been seen to compute the same."""
-    del quick  # the work stays the same, only the rounds are fewer
-    clips = make_clips()
-    ours = make_ours(clips)
+def make_memory_cases(clips: np.ndarray) -> list[Case]:
+    """Log-mels and MFCCs, once everybody has been seen to compute the same."""
     peers = {
         "librosa": make_librosa(clips),
         "torch (batch)": make_torch(clips, clip_by_clip=False),
@@ -108,7 +115,7 @@ def make_cases(quick: bool) -> list[Case]:
     frames = np.asarray(cut(clips)) * window
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cases = []
-    for work, run in ours.items():
+    for work, run in make_ours(clips).items():
         others = {name: runs[work] for name, runs in peers.items() if work in runs}
         for other in others.values():
             np.testing.assert_allclose(np.asarray(other()), run(), atol=1e-2)
@@ -116,5 +123,30 @@ def make_cases(quick: bool) -> list[Case]:
     return cases
 
 
+def make_gwrp_case(clips: np.ndarray) -> Case:
+    """A grid of r from one sort, one r, and NumPy with a sort for each r, as TWFR-GMM's own code does."""
+    log_mels = make_ours(clips)["logmel"]()
+    grid = np.linspace(0.0, 1.0, N_R).astype(np.float32)
+    over_r = compile_clips(lambda x: jax.vmap(gwrp, in_axes=(None, 0))(x, grid))
+    one_r = compile_clips(lambda x: gwrp(x, 0.5))
+
+    def numpys(x: np.ndarray, r: float) -> np.ndarray:
+        weights = np.power(r, np.arange(len(x)))
+        return -np.sort(-x.T, axis=1) @ (weights / weights.sum())
+
+    def numpy_grid() -> np.ndarray:
+        return np.stack([[numpys(x, r) for r in grid] for x in log_mels])
+
+    np.testing.assert_allclose(numpy_grid(), over_r(log_mels), rtol=1e-4, atol=1e-4)
+    peers = {"NumPy, a sort for each r": numpy_grid}
+    return Case("gwrp_grid", lambda: over_r(log_mels), peers, lambda: one_r(log_mels), rounds=5)
+
+
+def make_cases(quick: bool) -> list[Case]:
+    """All works; the quick ones from disk are of fewer clips."""
+    clips = make_clips()
+    return [*make_memory_cases(clips), make_gwrp_case(clips), *make_disk_cases(quick)]
+
+
 if __name__ == "__main__":
-    main("Features of 32 clips of 10 s", make_cases, packages=("librosa", "torch"))
+    main("The front end", make_cases, packages=("librosa", "torch"))

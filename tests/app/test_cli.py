@@ -107,13 +107,37 @@ def test_what_cannot_run_says_why_and_exits_2(tree: Path, tmp_path: Path, capsys
     assert message in capsys.readouterr().err
 
 
-def test_help_names_both_commands(capsys) -> None:
+def test_the_cache_is_used_shown_and_emptied(
+    tree: Path, tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    from adjax.data import cache
+
+    monkeypatch.setattr(cache, "SETTLE_NS", 0)
+    assert main(arguments(tree, tmp_path / "bare", "--no-cache")) == OK
+    assert not list(cache_folder.iterdir())
+    for name in ("first", "second"):
+        assert main(arguments(tree, tmp_path / name)) == OK
+        scores = [(tmp_path / run / "anomaly_score_pump_id_00.csv").read_bytes() for run in ("bare", name)]
+        assert scores[0] == scores[1]
+    assert "taken from the cache: 8 of 8 clips" in capsys.readouterr().out.replace("\n", " ")
+    assert main(["cache"]) == OK
+    printed = capsys.readouterr().out
+    assert "12" in printed
+    assert "log-mel" in printed
+    assert main(["cache", "empty"]) == OK
+    assert not list(cache_folder.iterdir())
+    assert main(["cache", "show"]) == OK
+    assert "0.0 MiB" in capsys.readouterr().out
+
+
+def test_help_names_the_commands(capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0
     printed = capsys.readouterr().out
     assert "run" in printed
     assert "synth" in printed
+    assert "cache" in printed
 
 
 @pytest.mark.parametrize("machine_type", ["slider", "fan"])

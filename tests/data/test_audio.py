@@ -275,3 +275,13 @@ def test_interrupted_write_leaves_the_old_file(wav: Path, monkeypatch: pytest.Mo
         write_wav(wav, np.zeros(3), 16000)
     assert wav.read_bytes() == before
     assert os.listdir(wav.parent) == ["x.wav"]
+
+
+@pytest.mark.parametrize("name", ["x.wav", "x.flac"])
+@pytest.mark.parametrize("channel", [0, 1, "mean"])
+def test_sixteen_bit_is_libsndfiles_own_conversion(tmp_path: Path, name: str, channel: audio.Channel) -> None:
+    pcm = np.random.default_rng(0).integers(-32768, 32768, (5000, 2), dtype=np.int16)
+    soundfile.write(tmp_path / name, pcm, 16000, subtype="PCM_16")
+    every, _ = soundfile.read(tmp_path / name, dtype="float32")
+    expected = every.mean(axis=1) if channel == "mean" else every[:, channel]
+    np.testing.assert_array_equal(read_clip(tmp_path / name, channel=channel).samples, expected)

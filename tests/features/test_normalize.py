@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from adjax.features import fit_standardizer, standardize, unstandardize
+from adjax.features import fit_standardizer, normalize_clip, standardize, unstandardize
+from adjax.types import SettingsError
 
 
 def decibels(n_vectors=2000, n_features=4, spread=3.0):
@@ -76,3 +77,22 @@ def test_jit_vmap_and_gradient():
         np.testing.assert_allclose(lanes.mean[lane], solo.mean, rtol=1e-6)
         np.testing.assert_allclose(lanes.std[lane], solo.std, rtol=1e-5)
         assert np.isfinite(gradient(x)).all()
+
+
+@pytest.mark.parametrize("by", ["level", "feature"])
+def test_a_normalized_clip_forgets_its_loudness(by):
+    x, weight = decibels(100), (np.arange(100) < 70).astype(np.float32)
+    normal = jax.jit(lambda x, w: normalize_clip(x, w, by=by))
+    got = normal(x, weight)
+    np.testing.assert_allclose(normal(x + 20, weight), got, atol=1e-4)
+    garbage = np.where(weight[:, None] > 0, x, np.float32(99))
+    np.testing.assert_array_equal(normal(garbage, weight)[:70], got[:70])
+    np.testing.assert_allclose(normalize_clip(x[:70], by=by), got[:70], atol=1e-4)
+    np.testing.assert_allclose(np.mean(got[:70]), 0.0, atol=1e-4)
+    if by == "level":  # the colour stays
+        np.testing.assert_allclose(np.diff(got, axis=1), np.diff(x, axis=1), atol=1e-4)
+
+
+def test_clip_norm_errors():
+    with pytest.raises(SettingsError, match="max"):
+        normalize_clip(decibels(), by="max")

@@ -1,11 +1,13 @@
 import jax
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import numpy as jnp
 
-from adjax.features import gwrp, max_pool, mean_pool, std_pool
+from adjax.features import gwrp, max_pool, mean_pool, moment_pool, percentile_pool, std_pool
+from adjax.features._numerics import sort_rows
 
 POOLINGS = {
     "mean": mean_pool,
@@ -14,6 +16,8 @@ POOLINGS = {
     "gwrp_0": lambda x, weight=None: gwrp(x, 0.0, weight),
     "gwrp_half": lambda x, weight=None: gwrp(x, 0.5, weight),
     "gwrp_1": lambda x, weight=None: gwrp(x, 1.0, weight),
+    "moments": moment_pool,
+    "percentile_30": lambda x, weight=None: percentile_pool(x, 30.0, weight),
 }
 every_pooling = pytest.mark.parametrize("pool", POOLINGS.values(), ids=POOLINGS.keys())
 
@@ -29,6 +33,26 @@ def test_mean_std_and_max_are_numpys():
     np.testing.assert_allclose(mean_pool(x), exact.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(std_pool(x), exact.std(axis=0), rtol=1e-5)
     np.testing.assert_array_equal(max_pool(x), x.max(axis=0))
+
+
+def test_moments_are_scipys():
+    x = decibels()
+    exact = x.astype(np.float64)
+    expected = [exact.mean(axis=0), exact.std(axis=0), scipy.stats.skew(exact), scipy.stats.kurtosis(exact)]
+    np.testing.assert_allclose(moment_pool(x), np.concatenate(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, -100.0, -63.7])
+def test_moments_of_a_constant_feature_are_its_value_and_zeros(value):
+    x = np.full((313, 1), value, np.float32)
+    np.testing.assert_array_equal(jax.jit(moment_pool)(x), np.array([value, 0, 0, 0], np.float32))
+
+
+@pytest.mark.parametrize("q", [0.0, 5.0, 50.0, 63.7, 100.0])
+@pytest.mark.parametrize("n_frames", [1, 2, 50])
+def test_percentile_is_numpys(q, n_frames):
+    x = decibels(n_frames)
+    np.testing.assert_allclose(percentile_pool(x, q), np.percentile(x, q, axis=0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("r", [0.0, 0.02, 0.5, 0.98, 1.0])
@@ -72,14 +96,15 @@ def test_padding_is_inert(pool):
 def test_weights_count_frames():
     x, counts = decibels(4), np.array([1, 3, 0, 2])
     repeated = np.repeat(x, counts, axis=0)
-    for pool in (mean_pool, std_pool, max_pool):
+    for pool in (mean_pool, std_pool, max_pool, moment_pool):
         np.testing.assert_allclose(pool(x, counts), pool(repeated), rtol=1e-5)
 
 
 @every_pooling
 def test_no_frames_pool_to_zeros_with_a_finite_gradient(pool):
     x = decibels()
-    np.testing.assert_array_equal(pool(x, np.zeros(50)), np.zeros(6))
+    pooled = pool(x, np.zeros(50))
+    np.testing.assert_array_equal(pooled, np.zeros_like(pooled))
     assert np.isfinite(jax.jit(jax.grad(lambda x: pool(x, np.zeros(50)).sum()))(x)).all()
 
 
@@ -110,3 +135,28 @@ def test_jit_vmap_and_eager_agree(pool):
     for lane, x in zip(lanes, batch, strict=True):
         np.testing.assert_allclose(lane, pool(x), rtol=1e-5)
         np.testing.assert_allclose(jax.jit(pool)(x), pool(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["std", "moments", "percentile_30", "gwrp_half"])
+def test_gradient_equals_finite_differences(x64, name):
+    x = jnp.asarray(decibels(20), jnp.float64)
+    loss = jax.jit(lambda x: (POOLINGS[name](x) ** 2).sum())
+    direction = jnp.asarray(np.random.default_rng(3).standard_normal(x.shape))
+    slope = (loss(x + 1e-6 * direction) - loss(x - 1e-6 * direction)) / 2e-6
+    np.testing.assert_allclose((jax.jit(jax.grad(loss))(x) * direction).sum(), slope, rtol=1e-6)
+
+
+def test_a_grid_of_r_sorts_once():
+    grid = jax.make_jaxpr(jax.vmap(gwrp, in_axes=(None, 0)))(decibels(), jnp.linspace(0.0, 1.0, 51))
+    sorts = [e for e in grid.jaxpr.eqns if "sort" in str(e)]
+    assert [e.outvars[0].aval.shape for e in sorts] == [(6, 50)]
+
+
+def test_sort_is_numpys():
+    x = np.concatenate(
+        [decibels(40, 3).T, np.array([[-np.inf, np.inf, 0.0, -0.0, 1e-40, -1e-40, 5, -5] * 5] * 3)], axis=1
+    )
+    x = x.astype(np.float32)
+    np.testing.assert_array_equal(jax.jit(sort_rows)(x), np.sort(x, axis=1))
+    lanes = jax.jit(jax.vmap(sort_rows))(np.stack([x, -x]))
+    np.testing.assert_array_equal(lanes[1], np.sort(-x, axis=1))

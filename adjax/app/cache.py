@@ -1,0 +1,49 @@
+"""The command `adjax cache`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from adjax.data import cache
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Show or empty the cache of features: $ADJAX_CACHE, or adjax in $XDG_CACHE_HOME or ~/.cache."""
+
+    action: tyro.conf.Positional[Literal["show", "empty"]] = "show"
+    """show: what is there, for each setting; empty: delete it."""
+
+
+def manage_cache(command: Cache, console: Console) -> None:
+    """`adjax cache`."""
+    folder = cache.default_folder()
+    if command.action == "empty":
+        console.print(f"Emptied {folder}: {_megabytes(cache.empty(folder))} freed.", soft_wrap=True)
+        return
+    usages = cache.show(folder)
+    table = Table(title=f"Feature cache in {folder}")
+    for heading in ("last used", "clips", "size", "settings"):
+        table.add_column(heading, justify="right" if heading in ("clips", "size") else "left")
+    for usage in usages:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(usage.last_used))
+        table.add_row(used, f"{usage.n_clips}", _megabytes(usage.n_bytes), escape(usage.settings))
+    if usages:
+        console.print(table)
+    total = sum(usage.n_bytes for usage in usages)
+    console.print(
+        f"{_megabytes(total)} of at most {_megabytes(cache.MAX_BYTES)}; beyond that the settings longest unused go. "
+        "Delete everything: adjax cache empty",
+        soft_wrap=True,
+    )
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:,.1f} MiB"
