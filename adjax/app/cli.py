@@ -75,6 +75,8 @@ class Run:
     """One model a machine id, or one for all ids of a type (as the DCASE baselines do)."""
     score_pooling: ScorePooling = "mean"
     """How the scores of a clip's vectors become the clip's score."""
+    score_percentile: float = 95.0
+    """Which, for --score-pooling percentile."""
     n_components: int = 4
     """Mixture: number of Gaussians."""
     covariance_type: CovarianceType = "full"
@@ -109,6 +111,7 @@ class Run:
             standardize=self.standardize,
             per=self.per,
             score_pooling=self.score_pooling,
+            score_percentile=self.score_percentile,
             gmm=GmmConfig(self.n_components, self.covariance_type, max_iter=self.max_iter),
             gmm_hyper=GmmHyper(reg_covar=self.reg_covar),
             autoencoder=AutoencoderConfig(
