@@ -56,6 +56,8 @@ class Study:
     """Trainings of each."""
     epochs: int = 100
     """Of the autoencoder; 100 is the recipe's."""
+    batch_size: int = 512
+    """Of its steps; 512 is the recipe's."""
     score_pooling: ScorePooling = "mean"
     """Of a clip's window errors."""
     epochs_a_checkpoint: int = 2
@@ -77,7 +79,12 @@ def main() -> int:
     study = tyro.cli(Study, description=__doc__)
     console = Console()
     started = time.perf_counter()
-    config = replace(RECIPES["2020"], bottleneck=max(study.widths), n_epochs=study.epochs)
+    config = replace(
+        RECIPES["2020"],
+        bottleneck=max(study.widths),
+        n_epochs=study.epochs,
+        batch_size=study.batch_size,
+    )
     root = study.data
     if root is None:
         root = study.out / "synthetic"
