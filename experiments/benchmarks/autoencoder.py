@@ -32,11 +32,18 @@ from adjax.detectors.autoencoder import (
     make_lanes,
 )
 from experiments.benchmarks._harness import Case, find_peer, main
+from experiments.benchmarks._torch_autoencoder import (
+    N_CONTEXT,
+    N_MELS,
+    WIDTHS,
+    build,
+    stack_windows,
+    train_epoch,
+)
 
-N_WINDOWS, N_MELS, N_CONTEXT, BATCH = 30_720, 128, 5, 512
+N_WINDOWS, BATCH = 30_720, 512
 MACHINES = (3072, 3072, 1536)  # windows, in about the proportions of the slide rails
 WIDTHS_SWEPT = (1, 2, 4, 8, 16, 24, 32, 64)
-WIDTHS = (N_CONTEXT * N_MELS, 128, 128, 128, 128, 8, 128, 128, 128, 128, N_CONTEXT * N_MELS)
 
 
 def make_rows() -> np.ndarray:
@@ -60,27 +67,9 @@ def make_torch(rows: np.ndarray) -> Callable[[], Any] | None:
     torch = find_peer("torch")
     if torch is None:
         return None
-    windows = torch.from_numpy(
-        np.lib.stride_tricks.sliding_window_view(rows, N_CONTEXT, axis=0).reshape(N_WINDOWS, -1)
-    )
-    layers: list[Any] = []
-    for i, o in pairwise(WIDTHS[:-1]):
-        layers += [torch.nn.Linear(i, o), torch.nn.BatchNorm1d(o, eps=1e-3, momentum=0.01), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers, torch.nn.Linear(WIDTHS[-2], WIDTHS[-1]))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-7)
-
-    def epoch() -> float:
-        model.train()
-        loss = torch.zeros(())
-        for index in torch.randperm(N_WINDOWS).split(BATCH):
-            batch = windows[index]
-            optimizer.zero_grad()
-            loss = torch.nn.functional.mse_loss(model(batch), batch)
-            loss.backward()
-            optimizer.step()
-        return float(loss.detach())
-
-    return epoch
+    windows = torch.from_numpy(stack_windows(rows))
+    model, optimizer = build(torch, "2020")
+    return lambda: train_epoch(torch, model, optimizer, windows, BATCH)
 
 
 def make_limit() -> Callable[[], Any]:

@@ -1,0 +1,140 @@
+"""Does an independent PyTorch version end where ours does? Loss and clip scores over several seeds.
+
+Run:     python -m experiments.benchmarks.autoencoder_agreement [--data ROOT] [--quick] [--json FILE]
+Work:    the 2020 and the 2023 recipe on the first machine of the small synthetic slide rail, and with --data on all
+         slide rails of a real tree (one model, as the baselines have it). Nothing is shared but the clips: not the
+         initial weights, not the order of the windows.
+Reads:   loss: the last epoch's mean training loss, a mean over seeds, theirs / ours. rank: Spearman's correlation of
+         clip scores, each a mean over seeds. between seeds: the same between single seeds, ours against theirs and,
+         for what luck alone does, ours against ours.
+Result:  README.md, section "Speed".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from adjax import synth
+from adjax.data.dcase import index_folder
+from adjax.detectors.autoencoder import RECIPES, make_lanes
+from adjax.lanes import LaneSpec, jit_program, make_table, score_lanes, train_lanes
+from adjax.pipeline import ClipFeatures, RunConfig, extract_splits, pool_scores
+from experiments.benchmarks._harness import describe_machine, find_peer
+from experiments.benchmarks._torch_autoencoder import build, clip_score, stack_windows, train_epoch
+
+COUNTS = {"id_00": synth.ClipCounts(train=30, test_normal=15, test_anomaly=15)}
+Found = tuple[np.ndarray, np.ndarray]  # (n_seeds,) losses, (n_seeds, n_clips) scores
+
+
+def main() -> int:
+    """Both versions on both data sets; the exit code is 1 without torch."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, metavar="ROOT", help="a tree of real slide rails")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the epochs: shows only that it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    options = parser.parse_args()
+    torch = find_peer("torch")
+    if torch is None:
+        return 1
+    epochs = max(1, options.epochs // 10) if options.quick else options.epochs
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        synth.write_tree(folder, counts=COUNTS)
+        trees = {"synthetic": Path(folder)} | ({"real": options.data} if options.data else {})
+        for tree, root in trees.items():
+            train, test = extract_splits(index_folder(root, machine_type="slider"), RunConfig())
+            for recipe in ("2020", "2023"):
+                ours = train_ours(recipe, train, test, epochs, options.seeds)
+                theirs = train_torch(torch, recipe, train, test, epochs, options.seeds)
+                found.append({"data": tree, "recipe": recipe, **compare(ours, theirs)})
+                Console().print(found[-1])
+    report(found)
+    if options.json:
+        record = {"machine": describe_machine(("flax", "optax", "torch")), "rows": found}
+        options.json.write_text(json.dumps(record, indent=2) + "\n")
+    return 0
+
+
+def train_ours(recipe: str, train: ClipFeatures, test: ClipFeatures, epochs: int, n_seeds: int) -> Found:
+    """All seeds as lanes."""
+    config = replace(RECIPES[recipe], n_epochs=epochs)
+    specs = [LaneSpec("slider", "", seed=seed) for seed in range(n_seeds)]
+    table = make_table(train, specs, config, validation=0.0)
+    trained = train_lanes(table, config)
+    scored = score_lanes(jit_program(make_lanes(config, table.sizes)), trained.params, specs, test)
+    scores = [pool_scores(values, own, config.n_context, "mean")[0] for own, values in scored]
+    return np.asarray(trained.losses.train[-1]), np.stack(scores)
+
+
+def train_torch(
+    torch: Any, recipe: str, train: ClipFeatures, test: ClipFeatures, epochs: int, n_seeds: int
+) -> Found:
+    """One seed after another."""
+    windows = torch.from_numpy(np.concatenate([stack_windows(clip) for clip in _clips(train)]))
+    tests = [torch.from_numpy(stack_windows(clip)) for clip in _clips(test)]
+    losses, scores = [], []
+    for seed in range(n_seeds):
+        torch.manual_seed(seed)
+        model, optimizer = build(torch, recipe)
+        batch_size = RECIPES[recipe].batch_size
+        losses.append([train_epoch(torch, model, optimizer, windows, batch_size) for _ in range(epochs)][-1])
+        scores.append([clip_score(torch, model, clip) for clip in tests])
+    return np.array(losses), np.array(scores)
+
+
+def compare(ours: Found, theirs: Found) -> dict[str, float]:
+    """Ratios and rank correlations."""
+    seeds = range(len(ours[0]))
+    rank = lambda a, b: float(spearmanr(a, b).statistic)  # noqa: E731
+    return {
+        "our_loss": float(np.mean(ours[0])),
+        "loss_theirs_over_ours": float(np.mean(theirs[0]) / np.mean(ours[0])),
+        "rank": rank(ours[1].mean(axis=0), theirs[1].mean(axis=0)),
+        "rank_between_seeds": float(
+            np.mean([rank(ours[1][i], theirs[1][j]) for i, j in product(seeds, seeds)])
+        ),
+        "rank_ours_between_seeds": float(
+            np.mean([rank(ours[1][i], ours[1][j]) for i, j in combinations(seeds, 2)] or [1.0])
+        ),
+    }
+
+
+def report(found: list[dict[str, Any]]) -> None:
+    """A row a data set and recipe."""
+    table = Table(title="An independent PyTorch version beside ours", title_justify="left")
+    for name in (
+        "data",
+        "recipe",
+        "our loss",
+        "loss, theirs / ours",
+        "rank",
+        "between seeds",
+        "ours between seeds",
+    ):
+        table.add_column(name)
+    for row in found:
+        texts = [f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()]
+        table.add_row(*texts)
+    Console().print(table)
+
+
+def _clips(features: ClipFeatures) -> list[np.ndarray]:
+    return np.split(features.rows, features.offsets[1:-1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
