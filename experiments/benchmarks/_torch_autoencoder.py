@@ -32,11 +32,28 @@ def build(torch: Any, recipe: str, learning_rate: float = 1e-3) -> tuple[Any, An
     return model, torch.optim.Adam(model.parameters(), lr=learning_rate, eps=epsilon)
 
 
-def train_epoch(torch: Any, model: Any, optimizer: Any, windows: Any, batch_size: int) -> float:
-    """One epoch over (n, 640) windows in a new order; the mean loss of a window."""
+def set_weights(torch: Any, model: Any, kernels: list[np.ndarray], biases: list[np.ndarray]) -> None:
+    """Start from given weights: kernels (n_in, n_out) and biases (n_out,), layer by layer.
+
+    Biases before BatchNorm, whose gradients are 0 but for rounding, stand still as ours do.
+    """
+    linear = [layer for layer in model if isinstance(layer, torch.nn.Linear)]
+    with torch.no_grad():
+        for layer, kernel, bias in zip(linear, kernels, biases, strict=True):
+            layer.weight.copy_(torch.from_numpy(np.array(kernel.T)))
+            layer.bias.copy_(torch.from_numpy(np.array(bias)))
+    for layer in linear[:-1]:
+        layer.bias.requires_grad_(False)
+
+
+def train_epoch(
+    torch: Any, model: Any, optimizer: Any, windows: Any, batch_size: int, order: Any | None = None
+) -> float:
+    """One epoch over (n, 640) windows, in a new order or in a given one; the mean loss of a window."""
     model.train()
     total = torch.zeros(())
-    for index in torch.randperm(len(windows)).split(batch_size):
+    order = torch.randperm(len(windows)) if order is None else order
+    for index in order.split(batch_size):
         batch = windows[index]
         optimizer.zero_grad()
         loss = torch.nn.functional.mse_loss(model(batch), batch)

@@ -125,9 +125,8 @@ def train_epoch(
 
     A lane whose loss or weights are not finite afterwards keeps its state and stops: it makes no step from then on.
     """
-    _, key_epochs = jax.random.split(lane.key)
-    key_order, key_noise = jax.random.split(jax.random.fold_in(key_epochs, state.n_epochs))
-    order, count, total_weight = _shuffle(key_order, sizes.train, windows, lane.train)
+    key_order, key_noise = epoch_keys(lane, state.n_epochs)
+    order, count, total_weight = shuffle(key_order, sizes.train, windows, lane.train)
     batch_size = min(config.batch_size, sizes.train)
     order = jnp.pad(order, (0, -sizes.train % batch_size))
     runs = state.status != NOT_FINITE
@@ -169,6 +168,13 @@ def train_epoch(
     return state, Losses(
         *(jnp.where(state.status != NOT_FINITE, value, jnp.nan) for value in (loss, validation))
     )
+
+
+def epoch_keys(lane: Lane, n_epochs: Array | int) -> tuple[Array, Array]:
+    """Keys of the order and of the noise of the epoch that follows `n_epochs` others."""
+    _, key_epochs = jax.random.split(lane.key)
+    key_order, key_noise = jax.random.split(jax.random.fold_in(key_epochs, n_epochs))
+    return key_order, key_noise
 
 
 def mean_error_over(
@@ -214,7 +220,7 @@ def inputs_and_targets(config: AutoencoderConfig, windows: Array) -> tuple[Array
     return others.reshape(n, -1), windows[:, middle]
 
 
-def _shuffle(key: Array, size: int, windows: Windows, span: Span) -> tuple[Array, Array, Array]:
+def shuffle(key: Array, size: int, windows: Windows, span: Span) -> tuple[Array, Array, Array]:
     """(size,) rows of the span's windows of weight > 0 in random order, then padding; their number; their weight.
 
     Padding repeats a real window, so that what lies in padded rows is never read. The order does not depend on
