@@ -114,6 +114,16 @@ def test_models_find_the_anomalies(splits, config: RunConfig, per: str) -> None:
         assert (metrics.n_normal, metrics.n_anomalous) == (4, 4)
 
 
+def test_residuals_of_two_domains_find_the_anomalies(splits) -> None:
+    train, test = splits
+    clips = tuple(replace(c, domain=("source", "target")[i % 2]) for i, c in enumerate(train.clips))
+    own = replace(AUTOENCODER.autoencoder, residual="mahalanobis", n_domains=2)
+    config = replace(AUTOENCODER, standardize=True, per="type", autoencoder=own)
+    result = fit_and_score(replace(train, clips=type(train.clips)(clips)), test, config)
+    assert not result.failures
+    assert all(metrics.auc > 0.9 for metrics in result.metrics()["fan"].values())
+
+
 def test_a_model_of_one_machine_misjudges_the_other(splits) -> None:
     train, test = splits
     normals = test.where(lambda clip: clip.label == 0)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +25,7 @@ from rich.progress import (
 
 from adjax import synth
 from adjax.data.dcase import ClipTable, index_folder, read_labels
-from adjax.detectors.autoencoder import AutoencoderConfig
+from adjax.detectors.autoencoder import RECIPES
 from adjax.detectors.gmm import CovarianceType, GmmConfig, GmmHyper
 from adjax.features.recipes import FeatureConfig, FeatureKind, Pooling
 from adjax.pipeline import (
@@ -85,6 +85,13 @@ class Run:
     """Mixture: added to the variances, in squared units of the features."""
     max_iter: int = 100
     """Mixture: EM iterations at most."""
+    recipe: Literal["2020", "2023"] = "2020"
+    """Autoencoder: of which DCASE baseline; they differ in batch size, initial weights and Adam's epsilon."""
+    residual: Literal["mean_square", "mahalanobis"] = "mean_square"
+    """Autoencoder: score of a window: its mean squared residual, or its Mahalanobis norm among the training
+    residuals (of its domain, source or target, where the data have them: the smaller norm)."""
+    predict: Literal["window", "middle"] = "window"
+    """Autoencoder: reconstruct the window, or its middle frame from the others (IDNN)."""
     epochs: int = 100
     """Autoencoder: passes over the training windows."""
     bottleneck: int = 8
@@ -114,8 +121,14 @@ class Run:
             score_percentile=self.score_percentile,
             gmm=GmmConfig(self.n_components, self.covariance_type, max_iter=self.max_iter),
             gmm_hyper=GmmHyper(reg_covar=self.reg_covar),
-            autoencoder=AutoencoderConfig(
-                n_context=1 if pooled else 5, bottleneck=self.bottleneck, n_epochs=self.epochs
+            autoencoder=replace(
+                RECIPES[self.recipe],
+                n_context=1 if pooled else 5,
+                bottleneck=self.bottleneck,
+                n_epochs=self.epochs,
+                residual=self.residual,
+                predict=self.predict,
+                n_domains=2 if self.residual == "mahalanobis" else 1,
             ),
             channel=self.channel,
             seed=self.seed,

@@ -89,7 +89,7 @@ BATCH_NORM_MOMENTUM, BATCH_NORM_EPSILON = 0.99, 1e-3
 RECIPES: Mapping[str, AutoencoderConfig] = {
     "2020": AutoencoderConfig(),
     "2023": AutoencoderConfig(batch_size=256, constants="torch"),
-    "2023 mahalanobis": AutoencoderConfig(
+    "2023-mahalanobis": AutoencoderConfig(
         batch_size=256, constants="torch", residual="mahalanobis", n_domains=2
     ),
 }
