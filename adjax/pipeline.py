@@ -30,7 +30,7 @@ from adjax.types import (
 )
 
 ModelName = Literal["gmm", "autoencoder"]
-ScorePooling = Literal["mean", "std", "max"]
+ScorePooling = Literal["mean", "std", "max", "percentile"]
 MODELS: tuple[ModelName, ...] = ("gmm", "autoencoder")
 
 
@@ -43,8 +43,9 @@ class RunConfig:
         features: the front end.
         standardize: whether features get zero mean and unit variance on the training clips.
         per: one model a "machine" (id), or one a machine "type" as the DCASE baselines do.
-        score_pooling: how the scores of a clip's vectors become the clip's: their mean, standard deviation or
-            maximum.
+        score_pooling: how the scores of a clip's vectors become the clip's: their mean, standard deviation,
+            maximum or a percentile.
+        score_percentile: which one, in [0, 100].
         gmm: static settings of the mixture.
         gmm_hyper: its traced settings.
         autoencoder: static settings of the autoencoder.
@@ -58,6 +59,7 @@ class RunConfig:
     standardize: bool = False
     per: Literal["machine", "type"] = "machine"
     score_pooling: ScorePooling = "mean"
+    score_percentile: float = 95.0
     gmm: GmmConfig = field(default_factory=GmmConfig)
     gmm_hyper: GmmHyper = field(default_factory=GmmHyper)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
@@ -148,6 +150,8 @@ def fit_and_score(
         on_epoch: called on the host with the mean loss of each of the autoencoder's epochs.
         on_model: called with the name of each machine when its test clips are scored.
     """
+    if not 0 <= config.score_percentile <= 100:
+        raise SettingsError(f"score_percentile={config.score_percentile} must lie in [0, 100]")
     if config.score_pooling == "std" and config.features.pooling != "none":
         raise SettingsError("pooled features give one score a clip, which has no standard deviation")
     detector = make_detector(config, on_epoch)
@@ -168,7 +172,9 @@ def fit_and_score(
             continue
         fits.append(fitted)
         values = _score_group(score, detector, params, transform, own_test)
-        pooled, too_short = _pool_scores(values, own_test, detector.n_context, config.score_pooling)
+        pooled, too_short = pool_scores(
+            values, own_test, detector.n_context, config.score_pooling, percentile=config.score_percentile
+        )
         failures += too_short
         scores[[_group(clip, config.per) == group for clip in test.clips]] = pooled
         if on_model:
@@ -218,6 +224,12 @@ def window_weights(offsets: np.ndarray, n_context: int) -> np.ndarray:
     return weights
 
 
+def domain_of_rows(features: ClipFeatures) -> np.ndarray:
+    """(n_rows,) int32, 1 for the rows of target-domain clips, else 0."""
+    target = np.array([clip.domain == "target" for clip in features.clips], np.int32)
+    return np.repeat(target, np.diff(features.offsets))
+
+
 def n_models(test: ClipFeatures, per: str) -> int:
     """How many models `fit_and_score` fits for these test clips."""
     return len(_groups(test, per))
@@ -254,7 +266,11 @@ def _fit_group(
         standardizer = jax.jit(fit_standardizer)(train.rows)
         transform = lambda rows: jax.jit(standardize)(standardizer, rows)  # noqa: E731
     rows, weights = _pad_rows(np.asarray(transform(train.rows)), weights)
-    params, info = jax.block_until_ready(fit(key, rows, weights, detector.hyper))
+    more = []
+    if config.model == "autoencoder" and config.autoencoder.n_domains > 1:
+        domain = domain_of_rows(train)
+        more = [np.pad(domain, (0, len(rows) - len(domain)))]
+    params, info = jax.block_until_ready(fit(key, rows, weights, detector.hyper, *more))
     fitted = Fit(
         *group, len(train.clips), n_vectors, float(info.objective), int(info.n_steps), int(info.status)
     )
@@ -277,11 +293,27 @@ def _score_group(
     return np.asarray(score(params, rows))[: len(test.rows)]
 
 
-def _pool_scores(
-    values: np.ndarray, test: ClipFeatures, n_context: int, pooling: ScorePooling
+def pool_scores(
+    values: np.ndarray, test: ClipFeatures, n_context: int, pooling: ScorePooling, *, percentile: float = 95.0
 ) -> tuple[np.ndarray, list[ClipError]]:
-    """(n_clips,) float64 scores, NaN for clips without a window, and an error for each of those."""
-    poolings: dict[str, Callable[[np.ndarray], float]] = {"mean": np.mean, "std": np.std, "max": np.max}
+    """Scores of windows to scores of clips.
+
+    Args:
+        values: (n_rows,) scores of the windows that start at each row.
+        test: whose rows.
+        n_context: rows in a window.
+        pooling: see `RunConfig`.
+        percentile: of pooling "percentile".
+
+    Returns:
+        (n_clips,) float64 scores, NaN for clips without a window, and an error for each of those.
+    """
+    poolings: dict[str, Callable[[np.ndarray], float]] = {
+        "mean": np.mean,
+        "std": np.std,
+        "max": np.max,
+        "percentile": lambda own: float(np.percentile(own, percentile)),
+    }
     pool = poolings[pooling]
     pooled = np.full(len(test.clips), np.nan)
     failures = []

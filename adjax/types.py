@@ -98,5 +98,9 @@ class FitError(AdjaxError):
     """A model that could not be fitted to the data it was given."""
 
 
+class StoreError(AdjaxError):
+    """A model or checkpoint that cannot be written, or cannot be trusted."""
+
+
 class SettingsError(AdjaxError, ValueError):
     """Settings that contradict each other or the data."""

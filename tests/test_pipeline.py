@@ -126,6 +126,16 @@ def test_models_find_the_anomalies(splits, config: RunConfig, per: str) -> None:
         assert (metrics.n_normal, metrics.n_anomalous) == (4, 4)
 
 
+def test_residuals_of_two_domains_find_the_anomalies(splits) -> None:
+    train, test = splits
+    clips = tuple(replace(c, domain=("source", "target")[i % 2]) for i, c in enumerate(train.clips))
+    own = replace(AUTOENCODER.autoencoder, residual="mahalanobis", n_domains=2)
+    config = replace(AUTOENCODER, standardize=True, per="type", autoencoder=own)
+    result = fit_and_score(replace(train, clips=type(train.clips)(clips)), test, config)
+    assert not result.failures
+    assert all(metrics.auc > 0.9 for metrics in result.metrics()["fan"].values())
+
+
 def test_a_model_of_one_machine_misjudges_the_other(splits) -> None:
     train, test = splits
     normals = test.where(lambda clip: clip.label == 0)
@@ -136,7 +146,7 @@ def test_a_model_of_one_machine_misjudges_the_other(splits) -> None:
     assert wrong.min() > right.max()
 
 
-@pytest.mark.parametrize("pooling", ["mean", "std", "max"])
+@pytest.mark.parametrize("pooling", ["mean", "std", "max", "percentile"])
 def test_score_pooling(splits, pooling: str) -> None:
     """The clip's score is the pooled score of its frames."""
     from adjax.pipeline import make_detector
@@ -148,7 +158,7 @@ def test_score_pooling(splits, pooling: str) -> None:
     key = jax.random.fold_in(jax.random.key(0), 0)
     params, _ = detector.fit(key, jnp.asarray(train.rows), jnp.ones(len(train.rows)), detector.hyper)
     frames = np.asarray(detector.score(params, jnp.asarray(test.rows)))
-    pool = getattr(np, pooling)
+    pool = getattr(np, pooling) if pooling != "percentile" else lambda own: np.percentile(own, 95)
     expected = [pool(frames[a:b]) for a, b in pairwise(test.offsets)]
     assert_allclose(result.scores, expected, rtol=5e-2)
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,7 +27,7 @@ from adjax import synth
 from adjax.app.cache import Cache, manage_cache
 from adjax.data.cache import default_folder
 from adjax.data.dcase import ClipTable, index_folder, read_labels
-from adjax.detectors.autoencoder import AutoencoderConfig
+from adjax.detectors.autoencoder import RECIPES
 from adjax.detectors.gmm import CovarianceType, GmmConfig, GmmHyper
 from adjax.features.recipes import FeatureConfig, FeatureKind, Pooling
 from adjax.pipeline import (
@@ -77,6 +77,8 @@ class Run:
     """One model a machine id, or one for all ids of a type (as the DCASE baselines do)."""
     score_pooling: ScorePooling = "mean"
     """How the scores of a clip's vectors become the clip's score."""
+    score_percentile: float = 95.0
+    """Which, for --score-pooling percentile."""
     n_components: int = 4
     """Mixture: number of Gaussians."""
     covariance_type: CovarianceType = "full"
@@ -85,6 +87,13 @@ class Run:
     """Mixture: added to the variances, in squared units of the features."""
     max_iter: int = 100
     """Mixture: EM iterations at most."""
+    recipe: Literal["2020", "2023"] = "2020"
+    """Autoencoder: of which DCASE baseline; they differ in batch size, initial weights and Adam's epsilon."""
+    residual: Literal["mean_square", "mahalanobis"] = "mean_square"
+    """Autoencoder: score of a window: its mean squared residual, or its Mahalanobis norm among the training
+    residuals (of its domain, source or target, where the data have them: the smaller norm)."""
+    predict: Literal["window", "middle"] = "window"
+    """Autoencoder: reconstruct the window, or its middle frame from the others (IDNN)."""
     epochs: int = 100
     """Autoencoder: passes over the training windows."""
     bottleneck: int = 8
@@ -113,10 +122,17 @@ class Run:
             standardize=self.standardize,
             per=self.per,
             score_pooling=self.score_pooling,
+            score_percentile=self.score_percentile,
             gmm=GmmConfig(self.n_components, self.covariance_type, max_iter=self.max_iter),
             gmm_hyper=GmmHyper(reg_covar=self.reg_covar),
-            autoencoder=AutoencoderConfig(
-                n_context=1 if pooled else 5, bottleneck=self.bottleneck, n_epochs=self.epochs
+            autoencoder=replace(
+                RECIPES[self.recipe],
+                n_context=1 if pooled else 5,
+                bottleneck=self.bottleneck,
+                n_epochs=self.epochs,
+                residual=self.residual,
+                predict=self.predict,
+                n_domains=2 if self.residual == "mahalanobis" else 1,
             ),
             channel=self.channel,
             seed=self.seed,

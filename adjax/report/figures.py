@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jax import numpy as jnp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from sklearn.metrics import roc_curve
 
 from adjax.data.audio import Channel, read_clip
@@ -99,6 +100,29 @@ def roc_curves(result: Result, machine_type: str) -> Figure:
     axis.set(xlabel="false-positive rate", ylabel="true-positive rate", xlim=(0, 1), ylim=(0, 1.01))
     axis.set_title(f"{machine_type}: ROC per machine")
     axis.legend(loc="lower right")
+    return figure
+
+
+def loss_curves(train: np.ndarray, validation: np.ndarray, titles: Sequence[str]) -> Figure:
+    """Losses against epochs, a panel a group of lanes, a line a lane.
+
+    Args:
+        train: (n_epochs, n_lanes) mean training losses; a lane that stopped has NaN from there on.
+        validation: (n_epochs, n_lanes); all NaN where there were no validation clips.
+        titles: (n_lanes,) which panel each lane belongs to.
+    """
+    panels = list(dict.fromkeys(titles))
+    figure = Figure(figsize=(3.6 * len(panels) + 0.4, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    epochs = np.arange(1, len(train) + 1)
+    for axis, title in zip(axes, panels, strict=True):
+        for lane in (i for i, own in enumerate(titles) if own == title):
+            axis.plot(epochs, train[:, lane], color=NORMAL, linewidth=0.8, alpha=0.7)
+            axis.plot(epochs, validation[:, lane], color=ANOMALOUS, linewidth=0.8, alpha=0.7)
+        axis.set(title=title, xlabel="epoch", yscale="log")
+    axes[0].set_ylabel("mean squared error")
+    lines = [Line2D([], [], color=colour) for colour in (NORMAL, ANOMALOUS)]
+    axes[-1].legend(lines, ["training", "validation"])
     return figure
 
 

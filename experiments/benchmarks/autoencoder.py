@@ -1,7 +1,12 @@
-"""One epoch of the 2020 baseline's autoencoder: 30,720 windows of 5 x 128, batches of 512, against PyTorch.
+"""One epoch of the 2020 baseline's autoencoder against PyTorch, and 24 lanes against one.
 
 Run:     python -m experiments.benchmarks.autoencoder [--quick] [--json FILE]
-Limit:   the epoch's products as square ones: its floating-point operations at the rate of a 2048 x 2048 product.
+Works:   epoch: 30,720 windows of 5 x 128, batches of 512. The limit is its products as square ones: its floating-point
+         operations at the rate of a 2048 x 2048 product, so that "limit / ours" is the fraction of the matmul peak.
+         lanes24: an epoch of 3 machines of unlike size x 8 bottlenecks, 61,440 windows together, one lane after
+         another; the peer is vmap. The limit is as many windows of a single lane, so that "limit / ours" is the
+         fraction of the single lane's floating-point rate.
+         (full_set is in autoencoder_memory.py.)
 Result:  README.md, section "Speed".
 """
 
@@ -15,11 +20,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adjax.detectors.autoencoder import AutoencoderConfig, make_autoencoder
+from adjax.detectors.autoencoder import (
+    AutoencoderConfig,
+    AutoencoderHyper,
+    Lane,
+    Sizes,
+    Span,
+    Strategy,
+    Windows,
+    make_autoencoder,
+    make_lanes,
+)
 from experiments.benchmarks._harness import Case, find_peer, main
+from experiments.benchmarks._torch_autoencoder import (
+    N_CONTEXT,
+    N_MELS,
+    WIDTHS,
+    build,
+    stack_windows,
+    train_epoch,
+)
 
-N_WINDOWS, N_MELS, N_CONTEXT, BATCH = 30_720, 128, 5, 512
-WIDTHS = (N_CONTEXT * N_MELS, 128, 128, 128, 128, 8, 128, 128, 128, 128, N_CONTEXT * N_MELS)
+N_WINDOWS, BATCH = 30_720, 512
+MACHINES = (3072, 3072, 1536)  # windows, in about the proportions of the slide rails
+WIDTHS_SWEPT = (1, 2, 4, 8, 16, 24, 32, 64)
 
 
 def make_rows() -> np.ndarray:
@@ -43,27 +67,9 @@ def make_torch(rows: np.ndarray) -> Callable[[], Any] | None:
     torch = find_peer("torch")
     if torch is None:
         return None
-    windows = torch.from_numpy(
-        np.lib.stride_tricks.sliding_window_view(rows, N_CONTEXT, axis=0).reshape(N_WINDOWS, -1)
-    )
-    layers: list[Any] = []
-    for i, o in pairwise(WIDTHS[:-1]):
-        layers += [torch.nn.Linear(i, o), torch.nn.BatchNorm1d(o, eps=1e-3, momentum=0.01), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers, torch.nn.Linear(WIDTHS[-2], WIDTHS[-1]))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-7)
-
-    def epoch() -> float:
-        model.train()
-        loss = torch.zeros(())
-        for index in torch.randperm(N_WINDOWS).split(BATCH):
-            batch = windows[index]
-            optimizer.zero_grad()
-            loss = torch.nn.functional.mse_loss(model(batch), batch)
-            loss.backward()
-            optimizer.step()
-        return float(loss.detach())
-
-    return epoch
+    windows = torch.from_numpy(stack_windows(rows))
+    model, optimizer = build(torch, "2020")
+    return lambda: train_epoch(torch, model, optimizer, windows, BATCH)
 
 
 def make_limit() -> Callable[[], Any]:
@@ -76,15 +82,49 @@ def make_limit() -> Callable[[], Any]:
     return lambda: products(a)
 
 
+def make_lanes24(rows: np.ndarray) -> Case:
+    """One epoch of each of 24 lanes; the single lane makes as many epochs as give the same number of windows."""
+    config = AutoencoderConfig(N_CONTEXT, bottleneck=64, batch_size=BATCH)
+    edges = np.concatenate([[0], np.cumsum(MACHINES)])
+    windows = Windows(
+        jnp.asarray(rows),
+        jnp.ones(len(rows)),
+        jnp.arange(edges[-1], dtype=jnp.int32),
+        jnp.zeros(0, jnp.int32),
+    )
+    sizes = Sizes(max(MACHINES), 0)
+
+    def stack(machines: list[int], widths: list[int]) -> Lane:
+        n = len(machines)
+        none = jnp.zeros(n, jnp.int32)
+        hyper = AutoencoderHyper(jnp.full(n, 1e-3), jnp.zeros(n), jnp.array(widths), jnp.ones(n), jnp.ones(n))
+        span = Span(jnp.array(edges[:-1][machines]), jnp.array(MACHINES)[jnp.array(machines)])
+        return Lane(jax.random.split(jax.random.key(0), n), span, Span(none, none), hyper)
+
+    def runner(strategy: Strategy, lanes: Lane, n_epochs: int) -> Callable[[], Any]:
+        program = make_lanes(config, sizes, lanes=strategy)
+        state = jax.jit(program.init)(windows, lanes)
+        train = jax.jit(program.train, static_argnums=3)
+        return lambda: train(windows, lanes, state, n_epochs)
+
+    many = stack([machine for machine in range(3) for _ in WIDTHS_SWEPT], [*WIDTHS_SWEPT] * 3)
+    same_work = sum(MACHINES) * len(WIDTHS_SWEPT) // MACHINES[0]
+    return Case(
+        "lanes24",
+        runner("map", many, 1),
+        {"ours by vmap": runner("vmap", many, 1)},
+        runner("map", stack([0], [8]), same_work),
+    )
+
+
 def make_cases(quick: bool) -> list[Case]:
-    """One case."""
+    """Both cases."""
     del quick  # the work stays the same, only the rounds are fewer
     rows = make_rows()
     torch_epoch = make_torch(rows)
-    return [
-        Case("epoch", make_ours(rows), {"torch (eager)": torch_epoch} if torch_epoch else {}, make_limit())
-    ]
+    peers = {"torch (eager)": torch_epoch} if torch_epoch else {}
+    return [Case("epoch", make_ours(rows), peers, make_limit()), make_lanes24(rows)]
 
 
 if __name__ == "__main__":
-    main("One epoch of the autoencoder", make_cases, packages=("flax", "optax", "torch"), rounds=9)
+    main("Epochs of the autoencoder", make_cases, packages=("flax", "optax", "torch"), rounds=9)

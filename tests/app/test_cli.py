@@ -58,6 +58,27 @@ def test_run_writes_the_submission_files_and_the_record(tree: Path, tmp_path: Pa
     assert str(tmp_path / "figures" / "pump_roc.png") in printed
 
 
+def test_options_of_the_autoencoder_reach_it(tree: Path, tmp_path: Path) -> None:
+    options = ["--recipe", "2023", "--residual", "mahalanobis", "--predict", "middle", "--epochs", "1"]
+    pooling = ["--score-pooling", "percentile", "--score-percentile", "90"]
+    command = [
+        "run",
+        "--data",
+        str(tree),
+        "--model",
+        "autoencoder",
+        "--out",
+        str(tmp_path),
+        *options,
+        *pooling,
+    ]
+    assert main(command) == OK
+    settings = json.loads((tmp_path / "settings.json").read_text())["settings"]
+    own = settings["autoencoder"]
+    assert (own["batch_size"], own["constants"], own["predict"]) == (256, "torch", "middle")
+    assert (own["residual"], own["n_domains"], settings["score_percentile"]) == ("mahalanobis", 2, 90)
+
+
 def test_the_same_command_gives_the_same_files(tree: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         assert main(arguments(tree, tmp_path / name, "--seed", "3")) == OK

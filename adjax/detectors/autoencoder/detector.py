@@ -1,0 +1,74 @@
+"""The autoencoder as a `Detector`: one lane, trained in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from adjax.detectors.autoencoder.config import AutoencoderConfig, AutoencoderHyper, check_config
+from adjax.detectors.autoencoder.lanes import score_rows
+from adjax.detectors.autoencoder.residuals import AutoencoderParams, finish
+from adjax.detectors.autoencoder.training import (
+    Lane,
+    Losses,
+    Sizes,
+    Span,
+    TrainState,
+    Windows,
+    init_state,
+    train_epoch,
+)
+from adjax.types import Detector, FitInfo
+
+
+def make_autoencoder(
+    config: AutoencoderConfig = AutoencoderConfig(),  # noqa: B008 (frozen)
+    hyper: AutoencoderHyper = AutoencoderHyper(),  # noqa: B008 (immutable)
+    on_epoch: Callable[[Array], None] | None = None,
+) -> Detector:
+    """Build the autoencoder as a `Detector`.
+
+    Its `fit(key, x, weight, hyper, domain=None)` takes rows in time order, clip after clip; `weight` is 0 where no
+    whole window starts (see `Detector.n_context`), `domain` is that of `finish`. `FitInfo.objective` is the mean
+    training loss of the last epoch, NaN when the fit did not stay finite (or no window had any weight);
+    `score` is what `AutoencoderConfig.residual` says.
+
+    Weights are 0 or more: a window of weight 2 counts twice in the loss, and like any other in BatchNorm's
+    statistics.
+
+    Args:
+        config: static settings; `RECIPES` has the published ones.
+        hyper: default traced settings.
+        on_epoch: called on the host with each epoch's mean loss, without holding up the device.
+
+    Raises:
+        SettingsError: a setting out of its range.
+    """
+    check_config(config)
+
+    def fit(
+        key: Array, x: Array, weight: Array, hyper: AutoencoderHyper = hyper, domain: Array | None = None
+    ) -> tuple[AutoencoderParams, FitInfo]:
+        x, weight = jnp.asarray(x), jnp.asarray(weight)
+        n_rows = x.shape[0]
+        none = jnp.zeros((), jnp.int32)
+        windows = Windows(x, weight, jnp.arange(n_rows), jnp.zeros(0, jnp.int32))
+        lane = Lane(key, Span(none, jnp.asarray(n_rows)), Span(none, none), hyper)
+
+        def epoch(state: TrainState, _: None) -> tuple[TrainState, Losses]:
+            state, losses = train_epoch(config, Sizes(n_rows, 0), windows, lane, state)
+            if on_epoch is not None:
+                jax.debug.callback(on_epoch, losses.train)
+            return state, losses
+
+        state, losses = lax.scan(epoch, init_state(config, windows, lane), length=config.n_epochs)
+        params = finish(config, windows, lane, state.weights, domain)
+        return params, FitInfo(losses.train[-1], state.n_epochs, state.status)
+
+    def score(params: AutoencoderParams, x: Array) -> Array:
+        return score_rows(config, params, jnp.asarray(x))
+
+    return Detector(fit=fit, score=score, hyper=hyper, n_context=config.n_context)

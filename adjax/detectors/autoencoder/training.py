@@ -1,0 +1,252 @@
+"""One lane's training: Adam on the mean squared error, an epoch at a time, from an explicit state.
+
+A window is a run of consecutive rows. Windows are gathered from the rows inside the compiled step, so the matrix
+of all windows (five times the features) never exists. What an epoch does depends on the state alone, so that
+training in pieces, with a stop between any two epochs, is the same as training in one go.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from adjax.detectors.autoencoder.config import CONSTANTS, AutoencoderConfig, AutoencoderHyper
+from adjax.detectors.autoencoder.network import (
+    Weights,
+    init_weights,
+    is_kernel,
+    reconstruct,
+    reconstruct_and_follow,
+)
+from adjax.types import MAX_ITER, NOT_FINITE
+
+
+class Windows(NamedTuple):
+    """The windows of a study; all its lanes read them.
+
+    Attributes:
+        x: (n_rows, n_features) float, in time order, clip after clip.
+        weight: (n_rows,) float >= 0 of the window that starts at each row.
+        train: (n_train,) int32, the rows where training windows start; those of a machine lie together.
+        validation: (n_validation,) int32, likewise of windows that are only looked at.
+    """
+
+    x: Array
+    weight: Array
+    train: Array
+    validation: Array
+
+
+class Span(NamedTuple):
+    """A lane's part of an index.
+
+    Attributes:
+        first: () int32, where it begins.
+        length: () int32, how long it is.
+    """
+
+    first: Array
+    length: Array
+
+
+class Lane(NamedTuple):
+    """One training run: which windows, which settings, which luck.
+
+    Attributes:
+        key: typed PRNG key of the initial weights, the order and the noise.
+        train: part of `Windows.train`.
+        validation: part of `Windows.validation`.
+        hyper: traced settings.
+    """
+
+    key: Array
+    train: Span
+    validation: Span
+    hyper: AutoencoderHyper
+
+
+class Sizes(NamedTuple):
+    """Static: the counts of the largest lane's training and validation windows; they bound loops and buffers."""
+
+    train: int
+    validation: int
+
+
+class TrainState(NamedTuple):
+    """A lane in training.
+
+    Attributes:
+        weights: the network's.
+        opt_state: Adam's.
+        n_epochs: () int32, epochs made.
+        status: () int32, MAX_ITER so far, or NOT_FINITE: the lane has stopped in the state of its last good epoch.
+    """
+
+    weights: Weights
+    opt_state: Any
+    n_epochs: Array
+    status: Array
+
+
+class Losses(NamedTuple):
+    """Mean squared errors of an epoch; NaN where the lane has stopped, or has no validation windows.
+
+    Attributes:
+        train: () mean over the training windows, each as its step saw it.
+        validation: () mean over the validation windows after the epoch.
+    """
+
+    train: Array
+    validation: Array
+
+
+def width_of(config: AutoencoderConfig, hyper: AutoencoderHyper) -> Array | int:
+    """() units of the bottleneck in use."""
+    return config.bottleneck if hyper.width is None else hyper.width
+
+
+def init_state(config: AutoencoderConfig, windows: Windows, lane: Lane) -> TrainState:
+    """A lane before its first epoch."""
+    key_init, _ = jax.random.split(lane.key)
+    x = windows.x
+    weights = init_weights(config, x.shape[1], key_init, width_of(config, lane.hyper), x.dtype)
+    opt_state = _adam(config, lane.hyper).init(weights.params)
+    return TrainState(weights, opt_state, jnp.zeros((), jnp.int32), jnp.full((), MAX_ITER, jnp.int32))
+
+
+def train_epoch(
+    config: AutoencoderConfig, sizes: Sizes, windows: Windows, lane: Lane, state: TrainState
+) -> tuple[TrainState, Losses]:
+    """One pass over a lane's training windows in a new order.
+
+    A lane whose loss or weights are not finite afterwards keeps its state and stops: it makes no step from then on.
+    """
+    key_order, key_noise = epoch_keys(lane, state.n_epochs)
+    order, count, total_weight = shuffle(key_order, sizes.train, windows, lane.train)
+    batch_size = min(config.batch_size, sizes.train)
+    order = jnp.pad(order, (0, -sizes.train % batch_size))
+    runs = state.status != NOT_FINITE
+
+    def step(number: Array, carry: tuple[Weights, Any, Array]) -> tuple[Weights, Any, Array]:
+        weights, opt_state, total = carry
+        start = number * batch_size
+        index = lax.dynamic_slice_in_dim(order, start, batch_size)
+        real = start + jnp.arange(batch_size) < count
+        w = jnp.where(real, windows.weight[index], 0)
+        inputs, targets = inputs_and_targets(config, gather_windows(windows.x, index, config.n_context))
+        if config.denoising:
+            noise = jax.random.normal(jax.random.fold_in(key_noise, number), inputs.shape, inputs.dtype)
+            inputs = inputs + lane.hyper.noise * noise
+        mask = real.astype(inputs.dtype)
+
+        def loss_of(params: Any) -> tuple[Array, Any]:
+            current = Weights(params, weights.batch_stats)
+            output, batch_stats = reconstruct_and_follow(
+                config, current, inputs, windows.x.shape[1], width_of(config, lane.hyper), mask
+            )
+            return _mean_error(output, targets, w), batch_stats
+
+        (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(weights.params)
+        updates, opt_state = _adam(config, lane.hyper).update(grads, opt_state, weights.params)
+        params = optax.apply_updates(weights.params, updates)
+        return Weights(params, batch_stats), opt_state, total + loss * jnp.sum(w)
+
+    # As many steps as the lane needs: a small machine's lane does not pay for a large one's.
+    n_steps = jnp.where(runs, -(-count // batch_size), 0)
+    start = (state.weights, state.opt_state, jnp.zeros((), windows.x.dtype))
+    weights, opt_state, total = lax.fori_loop(0, n_steps, step, start)
+    loss = total / total_weight
+    finite = jnp.isfinite(loss) & _all_finite(weights)
+    moved = TrainState(weights, opt_state, state.n_epochs + 1, state.status)
+    kept = state._replace(status=jnp.full_like(state.status, NOT_FINITE))
+    state = jax.tree.map(lambda new, old: jnp.where(finite & runs, new, old), moved, kept)
+    validation = mean_error_over(config, sizes.validation, windows, lane, state.weights)
+    return state, Losses(
+        *(jnp.where(state.status != NOT_FINITE, value, jnp.nan) for value in (loss, validation))
+    )
+
+
+def epoch_keys(lane: Lane, n_epochs: Array | int) -> tuple[Array, Array]:
+    """Keys of the order and of the noise of the epoch that follows `n_epochs` others."""
+    _, key_epochs = jax.random.split(lane.key)
+    key_order, key_noise = jax.random.split(jax.random.fold_in(key_epochs, n_epochs))
+    return key_order, key_noise
+
+
+def mean_error_over(
+    config: AutoencoderConfig, size: int, windows: Windows, lane: Lane, weights: Weights
+) -> Array:
+    """() mean squared error over a lane's validation windows, by the running statistics; NaN without any."""
+    if size == 0:
+        return jnp.full((), jnp.nan, windows.x.dtype)
+    block = min(config.block_size, size)
+
+    def body(number: Array, total: Array) -> Array:
+        place = number * block + jnp.arange(block)
+        real = place < lane.validation.length
+        index = windows.validation[lane.validation.first + jnp.where(real, place, 0)]
+        inputs, targets = inputs_and_targets(config, gather_windows(windows.x, index, config.n_context))
+        output = reconstruct(config, weights, inputs, windows.x.shape[1], width_of(config, lane.hyper))
+        return total + jnp.sum(jnp.where(real, jnp.mean(jnp.square(output - targets), axis=1), 0))
+
+    n_blocks = -(-lane.validation.length // block)
+    return lax.fori_loop(0, n_blocks, body, jnp.zeros((), windows.x.dtype)) / lane.validation.length
+
+
+def gather_windows(x: Array, index: Array, n_context: int) -> Array:
+    """Windows of `n_context` consecutive rows of `x` (n_rows, d) that start at `index` (n,).
+
+    Returns:
+        (n, n_context, d). A window that would run past the last row is moved back to end with it;
+        of fewer rows than that the last is repeated.
+    """
+    x = jnp.pad(x, ((0, max(n_context - x.shape[0], 0)), (0, 0)), mode="edge")
+    # A window lies in one piece of memory: slices are three times as fast as picking rows.
+    take = lambda start: lax.dynamic_slice_in_dim(x, start, n_context)  # noqa: E731
+    return jax.vmap(take)(index)
+
+
+def inputs_and_targets(config: AutoencoderConfig, windows: Array) -> tuple[Array, Array]:
+    """What the network sees and what it should answer, of windows (n, n_context, d); (n, …) each."""
+    n = windows.shape[0]
+    if config.predict == "window":
+        return windows.reshape(n, -1), windows.reshape(n, -1)
+    middle = config.n_context // 2
+    others = jnp.concatenate([windows[:, :middle], windows[:, middle + 1 :]], axis=1)
+    return others.reshape(n, -1), windows[:, middle]
+
+
+def shuffle(key: Array, size: int, windows: Windows, span: Span) -> tuple[Array, Array, Array]:
+    """(size,) rows of the span's windows of weight > 0 in random order, then padding; their number; their weight.
+
+    Padding repeats a real window, so that what lies in padded rows is never read. The order does not depend on
+    `size`: a lane beside larger ones goes the same way as alone.
+    """
+    place = jnp.arange(size)
+    index = windows.train[span.first + jnp.minimum(place, jnp.maximum(span.length - 1, 0))]
+    weight = jnp.where(place < span.length, windows.weight[index], 0)
+    order = index[jnp.argsort(jnp.where(weight > 0, jax.random.uniform(key, (size,)), 2.0))]
+    count = jnp.sum(weight > 0)
+    return jnp.where(place < count, order, order[0]), count, jnp.sum(weight)
+
+
+def _mean_error(output: Array, target: Array, weight: Array) -> Array:
+    errors = jnp.mean(jnp.square(output - target), axis=1)
+    return jnp.sum(weight * errors) / jnp.sum(weight)
+
+
+def _adam(config: AutoencoderConfig, hyper: AutoencoderHyper) -> optax.GradientTransformation:
+    return optax.adamw(
+        hyper.learning_rate,
+        eps=CONSTANTS[config.constants].adam_epsilon,
+        weight_decay=hyper.weight_decay,
+        mask=is_kernel,
+    )
+
+
+def _all_finite(tree: Any) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

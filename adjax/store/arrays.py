@@ -1,0 +1,49 @@
+"""Pytrees of arrays as flat mappings of names, and back against a template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from adjax.types import StoreError
+
+
+def flatten(tree: Any) -> dict[str, np.ndarray]:
+    """The leaves of a pytree by the path that leads to each, such as `weights.params.kernels.0`."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflatten(template: Any, arrays: Mapping[str, np.ndarray], source: object) -> Any:
+    """The pytree whose structure, shapes and dtypes the template has.
+
+    Args:
+        template: pytree of arrays or of `jax.ShapeDtypeStruct`.
+        arrays: as `flatten` names them.
+        source: where they come from, for messages.
+
+    Raises:
+        StoreError: a name is missing or left over, or a shape or dtype differs.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
+    expected = {_name(path): leaf for path, leaf in leaves}
+    if expected.keys() != arrays.keys():
+        differing = ", ".join(sorted(expected.keys() ^ arrays.keys())[:5])
+        raise StoreError(
+            f"{source}: holds another kind of model (differing: {differing}); check its settings"
+        )
+    for name, leaf in expected.items():
+        found = arrays[name]
+        if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
+            raise StoreError(
+                f"{source}: {name} is {found.dtype}{list(found.shape)}, the settings ask for "
+                f"{leaf.dtype}{list(leaf.shape)}; load it with the settings it was saved with"
+            )
+    return jax.tree_util.tree_unflatten(structure, [arrays[name] for name in expected])
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

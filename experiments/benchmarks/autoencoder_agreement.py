@@ -1,0 +1,167 @@
+"""Does an independent PyTorch version end where ours does? Loss and clip scores over several seeds.
+
+Run:     python -m experiments.benchmarks.autoencoder_agreement [--data ROOT] [--quick] [--json FILE]
+Work:    the 2020 and the 2023 recipe on the first machine of the small synthetic slide rail, and with --data on all
+         slide rails of a real tree (one model, as the baselines have it). Start "own": nothing is shared but the
+         clips, not the initial weights, not the order of the windows. Start "ours": PyTorch is given our initial
+         weights and our orders, so that only the arithmetic differs.
+Reads:   loss: the last epoch's mean training loss, a mean over seeds, theirs / ours. rank: Spearman's correlation of
+         clip scores, each a mean over seeds. between seeds: the same between single seeds, ours against theirs and,
+         for what luck alone does, ours against ours.
+Result:  README.md, section "Speed".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from adjax import synth
+from adjax.data.dcase import index_folder
+from adjax.detectors.autoencoder import RECIPES, Lane, make_lanes
+from adjax.detectors.autoencoder.training import epoch_keys, init_state, shuffle
+from adjax.lanes import LaneSpec, LaneTable, jit_program, make_table, score_lanes, train_lanes
+from adjax.pipeline import ClipFeatures, RunConfig, extract_splits, pool_scores
+from experiments.benchmarks._harness import describe_machine, find_peer
+from experiments.benchmarks._torch_autoencoder import (
+    build,
+    clip_score,
+    set_weights,
+    stack_windows,
+    train_epoch,
+)
+
+COUNTS = {"id_00": synth.ClipCounts(train=30, test_normal=15, test_anomaly=15)}
+Found = tuple[np.ndarray, np.ndarray]  # (n_seeds,) losses, (n_seeds, n_clips) scores
+
+
+def main() -> int:
+    """Both versions on both data sets; the exit code is 1 without torch."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, metavar="ROOT", help="a tree of real slide rails")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the epochs: shows only that it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    options = parser.parse_args()
+    torch = find_peer("torch")
+    if torch is None:
+        return 1
+    epochs = max(1, options.epochs // 10) if options.quick else options.epochs
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        synth.write_tree(folder, counts=COUNTS)
+        trees = {"synthetic": Path(folder)} | ({"real": options.data} if options.data else {})
+        for tree, root in trees.items():
+            train, test = extract_splits(index_folder(root, machine_type="slider"), RunConfig())
+            for recipe in ("2020", "2023"):
+                ours = train_ours(recipe, train, test, epochs, options.seeds)
+                for start in ("own", "ours"):
+                    theirs = train_torch(torch, recipe, train, test, epochs, options.seeds, start)
+                    found.append({"data": tree, "recipe": recipe, "start": start, **compare(ours, theirs)})
+                    Console().print(found[-1])
+    report(found)
+    if options.json:
+        record = {"machine": describe_machine(("flax", "optax", "torch")), "rows": found}
+        options.json.write_text(json.dumps(record, indent=2) + "\n")
+    return 0
+
+
+def make_lane_table(recipe: str, train: ClipFeatures, n_seeds: int) -> LaneTable:
+    """A lane a seed."""
+    specs = [LaneSpec("slider", "", seed=seed) for seed in range(n_seeds)]
+    return make_table(train, specs, RECIPES[recipe], validation=0.0)
+
+
+def train_ours(recipe: str, train: ClipFeatures, test: ClipFeatures, epochs: int, n_seeds: int) -> Found:
+    """All seeds as lanes."""
+    config = replace(RECIPES[recipe], n_epochs=epochs)
+    table = make_lane_table(recipe, train, n_seeds)
+    trained = train_lanes(table, config)
+    specs = [LaneSpec("slider", "", seed=seed) for seed in range(n_seeds)]
+    scored = score_lanes(jit_program(make_lanes(config, table.sizes)), trained.params, specs, test)
+    scores = [pool_scores(values, own, config.n_context, "mean")[0] for own, values in scored]
+    return np.asarray(trained.losses.train[-1]), np.stack(scores)
+
+
+def train_torch(
+    torch: Any, recipe: str, train: ClipFeatures, test: ClipFeatures, epochs: int, n_seeds: int, start: str
+) -> Found:
+    """One seed after another."""
+    config = RECIPES[recipe]
+    table = make_lane_table(recipe, train, n_seeds)
+    first_rows = np.asarray(table.windows.train)  # a window begins at each
+    rows = np.asarray(table.windows.x)
+    windows = torch.from_numpy(
+        rows[first_rows[:, None] + np.arange(config.n_context)].reshape(len(first_rows), -1)
+    )
+    tests = [torch.from_numpy(stack_windows(clip)) for clip in np.split(test.rows, test.offsets[1:-1])]
+    losses, scores = [], []
+    for seed in range(n_seeds):
+        torch.manual_seed(seed)
+        model, optimizer = build(torch, recipe)
+        lane = jax.tree.map(lambda leaf: leaf[seed], table.lanes)  # noqa: B023
+        if start == "ours":
+            params = init_state(config, table.windows, lane).weights.params
+            set_weights(
+                torch, model, *([*map(np.asarray, jax.tree.leaves(params[n]))] for n in ("kernels", "biases"))
+            )
+        loss = float("nan")
+        for epoch in range(epochs):
+            order = _our_order(table, lane, epoch) if start == "ours" else None
+            order = order if order is None else torch.from_numpy(order)
+            loss = train_epoch(torch, model, optimizer, windows, config.batch_size, order)
+        losses.append(loss)
+        scores.append([clip_score(torch, model, clip) for clip in tests])
+    return np.array(losses), np.array(scores)
+
+
+def _our_order(table: LaneTable, lane: Lane, epoch: int) -> np.ndarray:
+    """Places of the windows in the order in which our epoch takes them."""
+    key, _ = epoch_keys(lane, epoch)
+    rows, _, _ = shuffle(key, table.sizes.train, table.windows, lane.train)
+    return np.searchsorted(np.asarray(table.windows.train), np.asarray(rows))
+
+
+def compare(ours: Found, theirs: Found) -> dict[str, float]:
+    """Ratios and rank correlations."""
+    seeds = range(len(ours[0]))
+    rank = lambda a, b: float(spearmanr(a, b).statistic)  # noqa: E731
+    return {
+        "our_loss": float(np.mean(ours[0])),
+        "loss_theirs_over_ours": float(np.mean(theirs[0]) / np.mean(ours[0])),
+        "rank": rank(ours[1].mean(axis=0), theirs[1].mean(axis=0)),
+        "rank_between_seeds": float(
+            np.mean([rank(ours[1][i], theirs[1][j]) for i, j in product(seeds, seeds)])
+        ),
+        "rank_ours_between_seeds": float(
+            np.mean([rank(ours[1][i], ours[1][j]) for i, j in combinations(seeds, 2)] or [1.0])
+        ),
+    }
+
+
+def report(found: list[dict[str, Any]]) -> None:
+    """A row a data set and recipe."""
+    table = Table(title="An independent PyTorch version beside ours", title_justify="left")
+    for name in found[0]:
+        table.add_column(name.replace("_", " "))
+    for row in found:
+        texts = [f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()]
+        table.add_row(*texts)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""What is saved comes back, or is refused with a reason; what was there before survives every failure."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import adjax.store.checkpoints
+import adjax.store.model
+from adjax.store import (
+    hold,
+    latest_checkpoint,
+    load_model,
+    read_settings,
+    save_checkpoint,
+    save_model,
+)
+from adjax.types import StoreError
+
+
+class Params(NamedTuple):
+    layers: dict[str, np.ndarray]
+    count: np.ndarray
+
+
+def make_params(seed: int = 0) -> Params:
+    rng = np.random.default_rng(seed)
+    return Params({"a": rng.normal(size=(3, 4)).astype(np.float32), "b": rng.normal(size=5)}, np.int32(seed))
+
+
+def template(epoch: int = 0) -> Params:
+    del epoch
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), make_params())
+
+
+def no_space(*arguments, **options):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_model_comes_back_with_its_settings(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", make_params(), {"width": 3, "path": Path("x")})
+    jax.tree.map(assert_array_equal, load_model(tmp_path / "m", template()), make_params())
+    assert read_settings(tmp_path / "m") == {"width": 3, "path": "x"}
+    names = {path.name for path in tmp_path.rglob("*")}
+    assert names == {"m", "model.safetensors", "settings.json", "SHA256SUMS"}
+    digest = hashlib.sha256((tmp_path / "m/model.safetensors").read_bytes()).hexdigest()
+    assert f"{digest}  model.safetensors\n" in (tmp_path / "m/SHA256SUMS").read_text()
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "settings.json"])
+def test_one_flipped_bit_is_found(tmp_path: Path, file: str) -> None:
+    save_model(tmp_path / "m", make_params(), {"width": 3})
+    content = bytearray((tmp_path / "m" / file).read_bytes())
+    content[-3] ^= 1
+    (tmp_path / "m" / file).write_bytes(content)
+    with pytest.raises(StoreError, match=f"{file}: damaged"):
+        load_model(tmp_path / "m", template())
+
+
+def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not written by adjax"):
+        load_model(tmp_path / "none", template())
+    save_model(tmp_path / "m", make_params(), {})
+    (tmp_path / "m" / "more.pkl").write_bytes(b"")
+    with pytest.raises(StoreError, match="not those of SHA256SUMS"):
+        load_model(tmp_path / "m", template())
+
+
+def test_another_shape_dtype_or_structure_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", make_params(), {})
+    wrong = template()
+    with pytest.raises(StoreError, match=r"float32\[3, 4\], the settings ask for float32\[4, 3\]"):
+        load_model(
+            tmp_path / "m",
+            wrong._replace(layers=wrong.layers | {"a": jax.ShapeDtypeStruct((4, 3), np.float32)}),
+        )
+    with pytest.raises(StoreError, match="settings ask for float64"):
+        load_model(tmp_path / "m", wrong._replace(count=jax.ShapeDtypeStruct((), np.float64)))
+    with pytest.raises(StoreError, match=r"differing: layers\.b"):
+        load_model(tmp_path / "m", wrong._replace(layers={"a": wrong.layers["a"]}))
+
+
+def test_a_full_disk_leaves_the_model_before(tmp_path: Path, monkeypatch) -> None:
+    save_model(tmp_path / "m", make_params(1), {})
+    monkeypatch.setattr(adjax.store.model, "save_file", no_space)
+    with pytest.raises(StoreError, match=r"No space left on device.*intact.*make room"):
+        save_model(tmp_path / "m", make_params(2), {})
+    assert load_model(tmp_path / "m", template()).count == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_the_newest_sound_checkpoint_is_found_and_two_are_kept(tmp_path: Path) -> None:
+    assert latest_checkpoint(tmp_path, template, "run") == (0, None, ())
+    for epoch in (10, 20, 30):
+        save_checkpoint(tmp_path, epoch, make_params(epoch), "run")
+    found = latest_checkpoint(tmp_path, template, "run")
+    assert (found.epoch, found.remarks) == (30, ())
+    jax.tree.map(assert_array_equal, found.state, make_params(30))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_000020", "epoch_000030"]
+    with pytest.raises(StoreError, match="other settings or data"):
+        latest_checkpoint(tmp_path, template, "another run")
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path, epoch, make_params(epoch), "run")
+    largest = max(
+        (tmp_path / "epoch_000002").rglob("*"), key=lambda path: path.stat().st_size * path.is_file()
+    )
+    largest.write_bytes(largest.read_bytes()[:-1] + b"?")
+    found = latest_checkpoint(tmp_path, template, "run")
+    assert (found.epoch, int(found.state.count)) == (1, 1)
+    assert "damaged" in found.remarks[0]
+    save_checkpoint(tmp_path, 2, make_params(2), "run")  # made anew in its place
+    assert latest_checkpoint(tmp_path, template, "run").epoch == 2
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    """A real limit on file size, in a process of its own, which tensorstore runs into."""
+    script = (
+        "import resource, sys, numpy as np\n"
+        "from adjax.store import save_checkpoint\n"
+        "from adjax.types import StoreError\n"
+        "from pathlib import Path\n"
+        "save_checkpoint(Path(sys.argv[1]), 1, {'a': np.ones(9)}, 'run')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))\n"
+        "try: save_checkpoint(Path(sys.argv[1]), 2, {'a': np.random.default_rng(0).normal(size=99_999)}, 'run')\n"
+        "except StoreError as error: print('refused:', error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "refused:" in done.stdout
+    assert "run the same command again" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch_000001"]
+    assert latest_checkpoint(tmp_path, lambda _: {"a": np.ones(9)}, "run").epoch == 1
+
+
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    refused = pytest.raises(StoreError, match="another run is writing here")
+    with hold(tmp_path / "run"), refused, hold(tmp_path / "run"):
+        pass
+    with hold(tmp_path / "run"):
+        pass
