@@ -6,7 +6,9 @@ Floors, from the ground up: `types`; `data`, `features` and `detectors`; `evalua
 
 from adjax.data.dcase import Clip, ClipTable, index_folder, read_labels
 from adjax.detectors.autoencoder import AutoencoderConfig, AutoencoderHyper, make_autoencoder
+from adjax.detectors.gaussian_mixture import GaussianMixture
 from adjax.detectors.gmm import GmmConfig, GmmHyper, make_gmm
+from adjax.detectors.gmm_lanes import fit_lanes
 from adjax.evaluation.metrics import Metrics, evaluate
 from adjax.features.recipes import FeatureConfig, make_features
 from adjax.pipeline import Result, RunConfig, extract, extract_splits, fit_and_score
@@ -34,6 +36,7 @@ __all__ = [
     "FeatureConfig",
     "FitError",
     "FitInfo",
+    "GaussianMixture",
     "GmmConfig",
     "GmmHyper",
     "Metrics",
@@ -44,6 +47,7 @@ __all__ = [
     "extract",
     "extract_splits",
     "fit_and_score",
+    "fit_lanes",
     "index_folder",
     "make_autoencoder",
     "make_features",

@@ -94,7 +94,7 @@ class ClipError(DataError):
         self.reason = reason
 
 
-class FitError(AdjaxError):
+class FitError(AdjaxError, ValueError):
     """A model that could not be fitted to the data it was given."""
 
 

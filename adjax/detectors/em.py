@@ -213,8 +213,7 @@ def maximise(
     if kind == "full":
 
         def one(scatter: Array, moved: Array, mass: Array) -> tuple[Array, Array, Array]:
-            covariance = scatter / mass - moved[:, None] * moved[None, :] + jnp.diag(reg)
-            return _factorise(covariance, reg)
+            return _factorise(scatter / mass - moved[:, None] * moved[None, :], reg)
 
         covariances, whiteners, each = over_components(one, active, sums.scatter, moved, share)
         raised = jnp.any(each & active)
@@ -223,11 +222,10 @@ def maximise(
         whiteners = jnp.where(active[:, None, None], whiteners, identity)
     elif kind == "tied":
         between = jnp.matmul((mass[:, None] * moved).T, moved, precision=Precision.HIGHEST)
-        covariances, whiteners, raised = _factorise(
-            (sums.scatter - between) / jnp.sum(mass) + jnp.diag(reg), reg
-        )
+        covariances, whiteners, raised = _factorise((sums.scatter - between) / jnp.sum(mass), reg)
     else:
-        variances = jnp.maximum(sums.scatter / share[:, None] - jnp.square(moved), 0) + reg[None, :]
+        variances = sums.scatter / share[:, None] - jnp.square(moved)
+        variances = jnp.where(_is_rounding(variances), 0, variances) + reg[None, :]
         variances = jnp.where(active[:, None], variances, 1)
         covariances = variances if kind == "diag" else jnp.mean(variances, axis=1)
         whiteners = 1 / jnp.sqrt(covariances)
@@ -241,7 +239,7 @@ def safe_mass(mass: Array) -> Array:
 
 
 def _factorise(covariance: Array, reg: Array) -> tuple[Array, Array, Array]:
-    """Inverse factor of a covariance; if it is singular in this precision, of one with more on its diagonal.
+    """Inverse factor of a covariance plus `reg`; if that is singular in this precision, plus more.
 
     A Cholesky factor whose pivot is all rounding error can pass for one, and its inverse is noise: a pivot counts
     only above a few units in the last place. What is added grows in tens, relative to each variance, and nothing is
@@ -251,6 +249,8 @@ def _factorise(covariance: Array, reg: Array) -> tuple[Array, Array, Array]:
         The covariance that was used, its `inverse_factor`, and whether anything was added; NaN where it failed.
     """
     d = covariance.shape[0]
+    rounding = _is_rounding(jnp.diagonal(covariance))
+    covariance = jnp.where(rounding[:, None] | rounding[None, :], 0, covariance) + jnp.diag(reg)
     floor = 2 * d * jnp.finfo(covariance.dtype).eps
     variances = jnp.diagonal(covariance)
 
@@ -268,6 +268,11 @@ def _factorise(covariance: Array, reg: Array) -> tuple[Array, Array, Array]:
     none = jnp.zeros((), covariance.dtype)
     extra, lower, _ = lax.while_loop(lambda s: ~s[2] & hopeful & (s[0] < 1e-2), retry, (none, *attempt(none)))
     return covariance + jnp.diag(extra * variances), inverse_factor(lower), extra > 0
+
+
+def _is_rounding(variances: Array) -> Array:
+    """Whether variances are no more than the rounding of the scaled rows; NaN is not."""
+    return variances <= jnp.square(4 * jnp.finfo(variances.dtype).eps)
 
 
 def _per_feature(kind: CovarianceType, mixture: Mixture) -> Array:

@@ -165,15 +165,10 @@ def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> D
 
     def score(params: GmmParams, x: Array) -> Array:
         x = jnp.asarray(x)
-        log_densities = em.log_component_densities if config.scoring == "max_component" else em.log_joint
-        reduce: Any = jnp.max if config.scoring == "max_component" else jax.nn.logsumexp
-        mixture = _as_mixture(config.covariance_type, params)
-
-        def score_block(index: Array) -> Array:
-            columns = (x[index] - params.centre[None, :]).T
-            return -reduce(log_densities(config.covariance_type, mixture, columns), axis=0)
-
-        return map_rows(score_block, x.shape[0], config.block_size, x.dtype)
+        kind, size = config.covariance_type, config.block_size
+        if config.scoring == "max_component":
+            return -jnp.max(log_component_densities(kind, params, x, block_size=size), axis=1)
+        return -jax.nn.logsumexp(log_joint(kind, params, x, block_size=size), axis=1)
 
     return Detector(fit=fit, score=score, hyper=hyper)
 
@@ -401,9 +396,21 @@ def start_from_means(
     return params._replace(offsets=jnp.where(active[:, None], offsets, params.offsets))
 
 
-def log_joint(kind: CovarianceType, params: GmmParams, x: Array) -> Array:
+def log_joint(kind: CovarianceType, params: GmmParams, x: Array, *, block_size: int = 1024) -> Array:
     """log(weight_k N_k(x)), (n_rows, k) nats, of `x` (n_rows, d); its softmax are the responsibilities."""
-    return em.log_joint(kind, _as_mixture(kind, params), (x - params.centre[None, :]).T).T
+    return log_component_densities(kind, params, x, block_size=block_size) + jnp.log(params.weights)[None, :]
+
+
+def log_component_densities(
+    kind: CovarianceType, params: GmmParams, x: Array, *, block_size: int = 1024
+) -> Array:
+    """Log N_k(x), (n_rows, k) nats, of `x` (n_rows, d); -inf for components of weight 0."""
+    mixture = _as_mixture(kind, params)
+
+    def block(index: Array) -> Array:
+        return em.log_component_densities(kind, mixture, (x[index] - params.centre[None, :]).T).T
+
+    return map_rows(block, x.shape[0], block_size, x.dtype, params.weights.shape[0])
 
 
 def _fold_blocks(config: GmmConfig, frame: Frame, x: Array, weight: Array, block: Any) -> em.Statistics:
