@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.lax import Precision
 
 from adjax.detectors.rows import fold_rows, map_rows
 
@@ -19,15 +20,21 @@ from adjax.detectors.rows import fold_rows, map_rows
 def squared_distances(columns: Array, centres: Array) -> Array:
     """Squared Euclidean distances, (n_centres, n), of `columns` (d, n) to `centres` (n_centres, d).
 
-    Formed from differences, not from x² - 2xc + c², which loses its digits where clusters are narrow.
+    Formed from differences: of a row to itself it is exactly 0, so that no row is drawn twice.
     """
     return lax.map(lambda centre: jnp.sum(jnp.square(columns - centre[:, None]), axis=0), centres)
 
 
 def nearest(columns: Array, centres: Array, active: Array) -> Array:
-    """Membership of the nearest centre of `active` (n_centres,), (n_centres, n), one 1 a column."""
-    distances = jnp.where(active[:, None], squared_distances(columns, centres), jnp.inf)
-    return jax.nn.one_hot(jnp.argmin(distances, axis=0), centres.shape[0], dtype=columns.dtype, axis=0)
+    """Membership of the nearest centre of `active` (n_centres,), (n_centres, n), one 1 a column.
+
+    By a product, since ‖x - c‖² is smallest where xc - ‖c‖²/2 is largest; rounding may decide between centres that
+    are almost equally near, which a start may afford.
+    """
+    closeness = jnp.matmul(centres, columns, precision=Precision.HIGHEST)
+    closeness = closeness - 0.5 * jnp.sum(jnp.square(centres), axis=1)[:, None]
+    closeness = jnp.where(active[:, None], closeness, -jnp.inf)
+    return jax.nn.one_hot(jnp.argmax(closeness, axis=0), centres.shape[0], dtype=columns.dtype, axis=0)
 
 
 def plus_plus(
@@ -117,13 +124,13 @@ def lloyd(
     """
 
     def move(centres: Array) -> Array:
-        # Sums of deviations from the nearest centre, not of the rows: float32 keeps its digits.
         def step(sums: tuple[Array, Array], rows: Array, weights: Array, start: Array) -> tuple[Array, Array]:
             rows = jnp.where(weights[:, None] > 0, rows, origin[None, :])  # padding may hold anything
             columns = (rows - origin[None, :]).T
             member = nearest(columns, centres, active) * weights[None, :]
-            shifts = lax.map(lambda mc: (columns - mc[1][:, None]) @ mc[0], (member, centres))
-            return sums[0] + jnp.sum(member, axis=1), sums[1] + shifts
+            sizes = jnp.sum(member, axis=1)
+            totals = jnp.matmul(member, columns.T, precision=Precision.HIGHEST)
+            return sums[0] + sizes, sums[1] + totals - sizes[:, None] * centres
 
         zeros = (jnp.zeros(centres.shape[0], x.dtype), jnp.zeros_like(centres))
         sizes, shifts = fold_rows(step, zeros, x, weight, block_size)

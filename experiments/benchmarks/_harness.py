@@ -7,6 +7,7 @@ figure is the median over the rounds, after a warm-up round that compiles and fi
 from __future__ import annotations
 
 import argparse
+import atexit
 import dataclasses
 import functools
 import importlib
@@ -14,7 +15,10 @@ import importlib.metadata
 import json
 import os
 import platform
+import select
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,6 +70,51 @@ class Row:
     facts: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
+class PeerStopped(Exception):
+    """A peer that did not finish within its time, or died; the row goes on without it."""
+
+
+class SubprocessPeer:
+    """A peer in a process of its own, so that it can be stopped and its threads are its own.
+
+    The process runs `python -m MODULE ARGUMENTS`, prints a line when it is ready, then does the work once for
+    each line it reads and prints a line after each.
+    """
+
+    def __init__(self, module: str, *arguments: str, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        atexit.register(self._process.kill)
+        self.said = self._line()
+
+    def __call__(self) -> str:
+        """Do the work once; returns what the peer says of it."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise PeerStopped("it had died") from None
+        self.said = self._line()
+        return self.said
+
+    def _line(self) -> str:
+        stdout = self._process.stdout
+        assert stdout is not None
+        if not select.select([stdout], [], [], self._limit_s)[0]:
+            self._process.kill()
+            raise PeerStopped(f"no answer within {self._limit_s:g} s")
+        line = stdout.readline()
+        if not line:
+            raise PeerStopped("it died")
+        return line.strip()
+
+
 @functools.cache
 def find_peer(name: str) -> Any:
     """Import an optional package to compare with; None, and one message, when it is not installed."""
@@ -82,19 +131,23 @@ def time_case(case: Case, rounds: int) -> Row:
     runners = {"ours": case.ours, **{f"peer {name}": run for name, run in case.peers.items()}}
     if case.limit is not None:
         runners["limit"] = case.limit
-    for run in runners.values() if rounds > 1 else ():
-        jax.block_until_ready(run())
     seconds: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(rounds):
-        for name, run in runners.items():
+    for number in range(rounds if rounds == 1 else rounds + 1):
+        for name, run in list(runners.items()):
             start = time.perf_counter()
-            jax.block_until_ready(run())
-            seconds[name].append(time.perf_counter() - start)
+            try:
+                jax.block_until_ready(run())
+            except PeerStopped as reason:
+                Console(stderr=True).print(f"{case.work}: {name} is left out: {reason}")
+                del runners[name], seconds[name]
+                continue
+            if number or rounds == 1:  # the first of several only compiles and fills caches
+                seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     row = Row(
         work=case.work,
         ours_s=medians["ours"],
-        peers={name: medians[f"peer {name}"] for name in case.peers},
+        peers={name: medians[f"peer {name}"] for name in case.peers if f"peer {name}" in medians},
         limit_s=medians.get("limit"),
     )
     return dataclasses.replace(row, facts=case.facts(row)) if case.facts else row
