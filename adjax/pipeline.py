@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from adjax.data.audio import Channel
 from adjax.data.dcase import Clip, ClipTable
@@ -270,7 +271,8 @@ def _fit_group(
     if config.model == "autoencoder" and config.autoencoder.n_domains > 1:
         domain = domain_of_rows(train)
         more = [np.pad(domain, (0, len(rows) - len(domain)))]
-    params, info = jax.block_until_ready(fit(key, rows, weights, detector.hyper, *more))
+    with threadpool_limits(1, user_api="blas"):  # LAPACK's threads only wait for each other on a covariance
+        params, info = jax.block_until_ready(fit(key, rows, weights, detector.hyper, *more))
     fitted = Fit(
         *group, len(train.clips), n_vectors, float(info.objective), int(info.n_steps), int(info.status)
     )

@@ -28,7 +28,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from adjax.detectors.gmm import CovarianceType, GmmConfig, GmmHyper, fit_gmm
-from adjax.detectors.gmm_lanes import fit_lanes
+from adjax.detectors.gmm.lanes import fit_lanes
 from adjax.features import gwrp
 from experiments.benchmarks._harness import Case, PeerStopped, Row, SubprocessPeer, find_peer, main
 

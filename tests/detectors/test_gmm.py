@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax import lax
 from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from adjax.detectors.gmm import GmmConfig, GmmHyper, log_joint, make_gmm
+from adjax.detectors.gmm import GmmConfig, GmmHyper, log_joint, make_gmm, start_from_means
 from adjax.types import COLLAPSED, CONVERGED, MAX_ITER, NOT_FINITE, SettingsError
 
 COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
@@ -221,3 +224,63 @@ def test_settings_out_of_range_are_refused() -> None:
         make_gmm(GmmConfig(n_components=0))
     with pytest.raises(SettingsError, match="covariance_type"):
         make_gmm(GmmConfig(covariance_type="round"))  # type: ignore[arg-type]
+
+
+def test_starts_from_given_means_and_goes_on_from_parameters(x64: None) -> None:
+    """A warm start: 3 iterations and then 4 are 7; a start from means keeps those means."""
+    x, weight = jnp.asarray(clusters(18)), jnp.ones(300)
+    means = x[:3]
+    key = jax.random.key(0)
+    hyper = GmmHyper(tol=0.0)
+    start = start_from_means(GmmConfig(3), x, weight, means, hyper)
+    assert_allclose(start.means, means, rtol=1e-12)
+    three, four, seven = (jax.jit(make_gmm(GmmConfig(3, max_iter=n)).fit) for n in (3, 4, 7))
+    half, _ = three(key, x, weight, hyper, start)
+    resumed, info = four(key, x, weight, hyper, half)
+    whole, expected = seven(key, x, weight, hyper, start)
+    assert_allclose(info.objective, expected.objective, rtol=1e-10)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-6, atol=1e-9), resumed, whole)
+
+
+def test_jit_equals_eager(x64: None) -> None:
+    x, resp = jnp.asarray(clusters(19, n=60)), jnp.asarray(soft_start(20, 60, 2))
+    detector = make_gmm(GmmConfig(2, "full", max_iter=3))
+    args = jax.random.key(0), x, jnp.ones(60), detector.hyper, resp
+    compiled = jax.jit(detector.fit)(*args)
+    with jax.disable_jit():
+        eager = detector.fit(*args)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-9, atol=1e-11), compiled, eager)
+
+
+@cache
+def invariance_fit(kind: str):
+    detector = make_gmm(GmmConfig(2, kind, max_iter=5, block_size=32))
+    return jax.jit(lambda x, w, reg, resp: detector.fit(jax.random.key(0), x, w, GmmHyper(reg, 0.0), resp))
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**16), shift=st.floats(-1e3, 1e3), scale=st.floats(1e-3, 1e3))
+def test_invariances(kind: str, seed: int, shift: float, scale: float) -> None:
+    """Permuting rows, shifting, scaling, and splitting a weight over two rows change nothing but the units."""
+    with jax.enable_x64(True):
+        x, resp = clusters(seed, n=50, d=3, k=2), soft_start(seed + 1, 50, 2)
+        fit = invariance_fit(kind)
+        one = np.ones(50)
+        base, info = fit(x, one, 1e-4, resp)
+        order = np.random.default_rng(seed).permutation(50)
+        permuted, _ = fit(x[order], one, 1e-4, resp[order])
+        assert_allclose(permuted.means, base.means, rtol=1e-7, atol=1e-9)
+        moved, after = fit(x * scale + shift, one, 1e-4 * scale**2, resp)
+        assert_allclose(moved.means, base.means * scale + shift, rtol=1e-6, atol=1e-7 * scale)
+        assert_allclose(moved.covariances, base.covariances * scale**2, rtol=1e-5, atol=1e-8 * scale**2)
+        assert_allclose(after.objective, info.objective - 3 * np.log(scale), rtol=1e-7, atol=1e-7)
+        weight = one.copy()
+        weight[0], weight[49] = 0.25, 0.75
+        twin, twin_resp = x.copy(), resp.copy()
+        twin[49], twin_resp[49] = x[0], resp[0]
+        left_out = one.copy()
+        left_out[49] = 0
+        split, _ = fit(twin, weight, 1e-4, twin_resp)
+        whole, _ = fit(x, left_out, 1e-4, resp)
+        assert_allclose(split.means, whole.means, rtol=1e-7, atol=1e-9)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from adjax.detectors import gmm_lanes
 from adjax.detectors.gmm import GmmConfig, GmmHyper, fit_gmm
-from adjax.detectors.gmm_lanes import fit_lanes
+from adjax.detectors.gmm import lanes as gmm_lanes
+from adjax.detectors.gmm.lanes import fit_lanes
 from adjax.types import COLLAPSED, CONVERGED, MAX_ITER, NOT_FINITE, SettingsError
 
 COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]

@@ -2,7 +2,7 @@
 
 A block of rows comes transposed, (n_features, n_rows): reductions over features then run along whole vectors, and
 every product has its long axis last, which is up to twice as fast on a CPU. Rows are centred and scaled before they
-come here (see `gmm.Frame`), and second moments are taken about the means of the iteration before and corrected by
+come here (see `fit.Frame`), and second moments are taken about the means of the iteration before and corrected by
 how far these moved, so that float32 loses nothing to cancellation and the correction vanishes as EM converges.
 """
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.lax import Precision
 
-from adjax.detectors.triangular import inverse_factor, lower_matmul, symmetric_matmul
+from adjax.detectors.gmm.triangular import inverse_factor, lower_matmul, symmetric_matmul
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 

@@ -18,16 +18,14 @@ import numpy as np
 from jax import Array, lax
 from threadpoolctl import threadpool_limits
 
-from adjax.detectors.gmm import (
+from adjax.detectors.gmm.config import GmmConfig, GmmHyper, GmmParams
+from adjax.detectors.gmm.detector import fit_gmm
+from adjax.detectors.gmm.fit import (
     RUNNING,
     EmState,
     Frame,
-    GmmConfig,
-    GmmHyper,
-    GmmParams,
     best_start,
     end_em,
-    fit_gmm,
     make_frame,
     run_em,
     start_em,

@@ -18,20 +18,9 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
-from adjax.detectors.gmm import (
-    RUNNING,
-    CovarianceType,
-    EmState,
-    GmmConfig,
-    GmmHyper,
-    GmmParams,
-    end_em,
-    log_component_densities,
-    log_joint,
-    make_frame,
-    run_em,
-    start_em,
-)
+from adjax.detectors.gmm.config import CovarianceType, GmmConfig, GmmHyper, GmmParams
+from adjax.detectors.gmm.detector import log_component_densities, log_joint
+from adjax.detectors.gmm.fit import RUNNING, EmState, end_em, make_frame, run_em, start_em
 from adjax.types import CONVERGED, NOT_FINITE, REGULARIZED, FitError
 
 _FOREVER = 2**31 - 1  # the loop is on the host, so that every `max_iter` shares one compile

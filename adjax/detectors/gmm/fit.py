@@ -1,4 +1,4 @@
-"""Gaussian mixture fitted by EM; the anomaly score is the negative log-likelihood.
+"""EM from start to end: the frame that rows are seen from, the start, the iterations, the parameters.
 
 Every iteration is one pass over blocks of rows (see `em`): no array of size rows x components x features exists
 beyond a block, and the statistics are sums. Rows are centred and scaled inside and the parameters mapped back, so
@@ -7,91 +7,18 @@ that units and offsets (log-mels in dB lie far from 0) cost float32 no digits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from adjax.detectors import em, kmeans
-from adjax.detectors.em import CovarianceType, Mixture
-from adjax.detectors.rows import fold_rows, map_rows, weighted_mean
-from adjax.types import (
-    COLLAPSED,
-    CONVERGED,
-    MAX_ITER,
-    NOT_FINITE,
-    REGULARIZED,
-    Detector,
-    FitInfo,
-    SettingsError,
-)
-
-__all__ = ["CovarianceType", "GmmConfig", "GmmHyper", "GmmParams", "fit_gmm", "log_joint", "make_gmm"]
-
-
-@dataclass(frozen=True)
-class GmmConfig:
-    """Static settings: each value is one compile.
-
-    Attributes:
-        n_components: Gaussians in the mixture; `GmmHyper.n_components` can use fewer of them.
-        covariance_type: "full", "tied", "diag" or "spherical", as in scikit-learn.
-        max_iter: EM iterations at most.
-        n_init: starts, of which the one with the largest likelihood is kept.
-        scoring: "log_likelihood", or "max_component": the largest component density, weights ignored (TWFR-GMM).
-        n_kmeans_iter: Lloyd iterations at most of the default start.
-        block_size: rows handled at once; memory and speed, not the result.
-    """
-
-    n_components: int = 4
-    covariance_type: CovarianceType = "full"
-    max_iter: int = 100
-    n_init: int = 1
-    scoring: Literal["log_likelihood", "max_component"] = "log_likelihood"
-    n_kmeans_iter: int = 20
-    block_size: int = 1024
-
-
-class GmmHyper(NamedTuple):
-    """Traced settings, swept without a new compile.
-
-    Attributes:
-        reg_covar: () added to the diagonals of the covariances, in squared units of `x`. Where a covariance is
-            singular in the precision at hand all the same, more is added and the status says so; with 0, never.
-        tol: () EM stops when the mean log-likelihood of a vector changes by less, in nats; a change below the
-            float's resolution counts as less. With 0 it never stops early.
-        n_components: () int, how many of `GmmConfig.n_components` take part; None: all. The masked mixture equals
-            the small one, from the same key too.
-    """
-
-    reg_covar: Array | float = 1e-6
-    tol: Array | float = 1e-3
-    n_components: Array | int | None = None
-
-
-class GmmParams(NamedTuple):
-    """A fitted mixture of k components in d dimensions; what a mask left out has weight 0.
-
-    Attributes:
-        weights: (k,), sum to 1.
-        offsets: (k, d) means relative to `centre`, so that float32 keeps their digits far from the origin.
-        covariances: (k, d, d) full, (d, d) tied, (k, d) diag, (k,) spherical.
-        precisions_chol: the same shape: Cholesky factors P of the precisions, P P' = inverse covariance.
-        centre: (d,) the weighted mean of the training vectors.
-    """
-
-    weights: Array
-    offsets: Array
-    covariances: Array
-    precisions_chol: Array
-    centre: Array
-
-    @property
-    def means(self) -> Array:
-        """(k, d) means of the components."""
-        return self.centre[..., None, :] + self.offsets
+from adjax.detectors import kmeans
+from adjax.detectors.gmm import em
+from adjax.detectors.gmm.config import CovarianceType, GmmConfig, GmmHyper, GmmParams, Start, as_mixture
+from adjax.detectors.gmm.em import Mixture
+from adjax.detectors.rows import fold_rows, weighted_mean
+from adjax.types import COLLAPSED, CONVERGED, MAX_ITER, NOT_FINITE, REGULARIZED, FitInfo
 
 
 class Frame(NamedTuple):
@@ -132,81 +59,6 @@ class EmState(NamedTuple):
 
 
 RUNNING = -1
-
-Start = Array | GmmParams | None  # responsibilities, parameters, or k-means
-
-
-def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> Detector:  # noqa: B008 (frozen)
-    """Build the mixture as a `Detector`.
-
-    Its `fit(key, x, weight, hyper, start=None)` is `fit_gmm`; `FitInfo.objective` is the mean log-likelihood of a
-    training vector in nats, `score` is minus the log-likelihood.
-
-    Args:
-        config: static settings.
-        hyper: default traced settings.
-
-    Raises:
-        SettingsError: a setting out of its range.
-    """
-    if min(config.n_components, config.n_init, config.block_size) < 1 or config.max_iter < 0:
-        raise SettingsError(
-            f"n_components, n_init and block_size must be at least 1, max_iter at least 0: {config}"
-        )
-    if config.covariance_type not in ("full", "tied", "diag", "spherical"):
-        raise SettingsError(
-            f"covariance_type must be full, tied, diag or spherical: {config.covariance_type!r}"
-        )
-
-    def fit(
-        key: Array, x: Array, weight: Array, hyper: GmmHyper = hyper, start: Start = None
-    ) -> tuple[GmmParams, FitInfo]:
-        return fit_gmm(config, key, x, weight, hyper, start)
-
-    def score(params: GmmParams, x: Array) -> Array:
-        x = jnp.asarray(x)
-        kind, size = config.covariance_type, config.block_size
-        if config.scoring == "max_component":
-            return -jnp.max(log_component_densities(kind, params, x, block_size=size), axis=1)
-        return -jax.nn.logsumexp(log_joint(kind, params, x, block_size=size), axis=1)
-
-    return Detector(fit=fit, score=score, hyper=hyper)
-
-
-def fit_gmm(
-    config: GmmConfig, key: Array, x: Array, weight: Array, hyper: GmmHyper, start: Start = None
-) -> tuple[GmmParams, FitInfo]:
-    """Fit a mixture by EM.
-
-    The updates, the stopping rule and the order of the steps are those of scikit-learn 1.9 `GaussianMixture`, so
-    that both agree from the same start.
-
-    Args:
-        config: static settings.
-        key: typed PRNG key of the starts; unused where `start` is given.
-        x: (n_rows, n_features) float.
-        weight: (n_rows,) float >= 0; a row of weight 0 is padding.
-        hyper: traced settings.
-        start: (n_rows, n_components) responsibilities to start from, parameters to go on from (a warm start; for
-            given means see `start_from_means`), or None: greedy k-means++ and Lloyd's iterations, `n_init` times.
-
-    Returns:
-        The parameters and how the fit ended: NOT_FINITE where data or covariances were unusable (the parameters
-        are then the last finite ones, if there were any), COLLAPSED where a component rests on less than one
-        average row, REGULARIZED where a covariance needed more than `reg_covar`.
-    """
-    x, weight = jnp.asarray(x), jnp.asarray(weight)
-    frame = make_frame(config, x, weight, hyper)
-    if start is not None or config.n_init == 1:
-        state = run_em(config, frame, x, weight, hyper, start_em(config, frame, key, x, weight, hyper, start))
-    else:
-
-        def one(key: Array) -> EmState:
-            return run_em(config, frame, x, weight, hyper, start_em(config, frame, key, x, weight, hyper))
-
-        over = lax.map if jax.default_backend() == "cpu" else lambda f, keys: jax.vmap(f)(keys)
-        state = best_start(over(one, start_keys(config, key)))
-    return end_em(config, frame, weight, state)
 
 
 def start_keys(config: GmmConfig, key: Array) -> Array:
@@ -251,7 +103,7 @@ def start_em(
 ) -> EmState:
     """The state before the first iteration; arguments as in `fit_gmm`."""
     kind, k, d = config.covariance_type, config.n_components, x.shape[1]
-    active = _active(config, hyper)
+    active = active_components(config, hyper)
     raised = jnp.array(False)
     if isinstance(start, GmmParams):
         mixture = _into_frame(kind, start, frame)
@@ -316,7 +168,7 @@ def run_em(
 ) -> EmState:
     """Iterate until EM converges, fails, or has made `max_iter` iterations (or `n_steps` more)."""
     kind = config.covariance_type
-    active = _active(config, hyper)
+    active = active_components(config, hyper)
     total = jnp.sum(weight)
     log_units = jnp.sum(jnp.log(frame.scale))
     last = config.max_iter if n_steps is None else jnp.minimum(state.n_steps + n_steps, config.max_iter)
@@ -362,55 +214,7 @@ def end_em(config: GmmConfig, frame: Frame, weight: Array, state: EmState) -> tu
     status = jnp.where(collapsed, COLLAPSED, status)
     status = jnp.where(state.status == NOT_FINITE, NOT_FINITE, status)
     info = FitInfo(state.bound, state.n_steps, status.astype(jnp.int32))
-    return _out_of_frame(config.covariance_type, state.mixture, frame), info
-
-
-def start_from_means(
-    config: GmmConfig,
-    x: Array,
-    weight: Array,
-    means: Array,
-    hyper: GmmHyper = GmmHyper(),  # noqa: B008
-) -> GmmParams:
-    """Parameters to start from given means: weights and covariances are those of the rows nearest to each.
-
-    Args:
-        config: static settings.
-        x: (n_rows, n_features) float.
-        weight: (n_rows,) float >= 0.
-        means: (n_components, n_features).
-        hyper: traced settings.
-    """
-    x, weight, means = jnp.asarray(x), jnp.asarray(weight), jnp.asarray(means)
-    frame = make_frame(config, x, weight, hyper)
-    active = _active(config, hyper)
-    offsets = means - frame.centre[None, :]
-
-    def nearest(index: Array) -> Array:
-        columns = (x[index] - frame.centre[None, :]).T
-        return kmeans.nearest(columns, offsets, active).T
-
-    resp = nearest(jnp.arange(x.shape[0]))
-    state = start_em(config, frame, jax.random.key(0), x, weight, hyper, resp)
-    params = _out_of_frame(config.covariance_type, state.mixture, frame)
-    return params._replace(offsets=jnp.where(active[:, None], offsets, params.offsets))
-
-
-def log_joint(kind: CovarianceType, params: GmmParams, x: Array, *, block_size: int = 1024) -> Array:
-    """log(weight_k N_k(x)), (n_rows, k) nats, of `x` (n_rows, d); its softmax are the responsibilities."""
-    return log_component_densities(kind, params, x, block_size=block_size) + jnp.log(params.weights)[None, :]
-
-
-def log_component_densities(
-    kind: CovarianceType, params: GmmParams, x: Array, *, block_size: int = 1024
-) -> Array:
-    """Log N_k(x), (n_rows, k) nats, of `x` (n_rows, d); -inf for components of weight 0."""
-    mixture = _as_mixture(kind, params)
-
-    def block(index: Array) -> Array:
-        return em.log_component_densities(kind, mixture, (x[index] - params.centre[None, :]).T).T
-
-    return map_rows(block, x.shape[0], block_size, x.dtype, params.weights.shape[0])
+    return out_of_frame(config.covariance_type, state.mixture, frame), info
 
 
 def _fold_blocks(config: GmmConfig, frame: Frame, x: Array, weight: Array, block: Any) -> em.Statistics:
@@ -425,19 +229,14 @@ def _fold_blocks(config: GmmConfig, frame: Frame, x: Array, weight: Array, block
     return fold_rows(step, zeros, x, weight, config.block_size)
 
 
-def _active(config: GmmConfig, hyper: GmmHyper) -> Array:
+def active_components(config: GmmConfig, hyper: GmmHyper) -> Array:
+    """(n_components,) bool, which components take part."""
     count = config.n_components if hyper.n_components is None else hyper.n_components
     return jnp.arange(config.n_components) < count
 
 
-def _as_mixture(kind: CovarianceType, params: GmmParams) -> Mixture:
-    """The parameters as `em` takes them, about `centre`, in the data's units."""
-    factors = params.precisions_chol
-    whiteners = jnp.swapaxes(factors, -1, -2) if kind in ("full", "tied") else factors
-    return Mixture(params.weights, params.offsets, params.covariances, whiteners)
-
-
-def _out_of_frame(kind: CovarianceType, mixture: Mixture, frame: Frame) -> GmmParams:
+def out_of_frame(kind: CovarianceType, mixture: Mixture, frame: Frame) -> GmmParams:
+    """The parameters in the data's units."""
     scale = frame.scale
     covariances, factors = mixture.covariances, mixture.whiteners
     if kind in ("full", "tied"):
@@ -458,7 +257,7 @@ def _out_of_frame(kind: CovarianceType, mixture: Mixture, frame: Frame) -> GmmPa
 
 def _into_frame(kind: CovarianceType, params: GmmParams, frame: Frame) -> Mixture:
     inverse = frame._replace(scale=1 / frame.scale)
-    scaled = _as_mixture(kind, _out_of_frame(kind, _as_mixture(kind, params), inverse))
+    scaled = as_mixture(kind, out_of_frame(kind, as_mixture(kind, params), inverse))
     means = (params.offsets + (params.centre - frame.centre)[None, :]) / frame.scale[None, :]
     return scaled._replace(means=means)
 

@@ -1,0 +1,26 @@
+"""Gaussian mixtures by EM: one, or hundreds in one call."""
+
+from adjax.detectors.gmm.config import CovarianceType, GmmConfig, GmmHyper, GmmParams
+from adjax.detectors.gmm.detector import (
+    fit_gmm,
+    log_component_densities,
+    log_joint,
+    make_gmm,
+    start_from_means,
+)
+from adjax.detectors.gmm.estimator import GaussianMixture
+from adjax.detectors.gmm.lanes import fit_lanes
+
+__all__ = [
+    "CovarianceType",
+    "GaussianMixture",
+    "GmmConfig",
+    "GmmHyper",
+    "GmmParams",
+    "fit_gmm",
+    "fit_lanes",
+    "log_component_densities",
+    "log_joint",
+    "make_gmm",
+    "start_from_means",
+]

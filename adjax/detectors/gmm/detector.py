@@ -1,0 +1,145 @@
+"""The mixture as a detector: the anomaly score is the negative log-likelihood."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from adjax.detectors import kmeans
+from adjax.detectors.gmm import em
+from adjax.detectors.gmm.config import CovarianceType, GmmConfig, GmmHyper, GmmParams, Start, as_mixture
+from adjax.detectors.gmm.fit import (
+    EmState,
+    active_components,
+    best_start,
+    end_em,
+    make_frame,
+    out_of_frame,
+    run_em,
+    start_em,
+    start_keys,
+)
+from adjax.detectors.rows import map_rows
+from adjax.types import Detector, FitInfo, SettingsError
+
+
+def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> Detector:  # noqa: B008 (frozen)
+    """Build the mixture as a `Detector`.
+
+    Its `fit(key, x, weight, hyper, start=None)` is `fit_gmm`; `FitInfo.objective` is the mean log-likelihood of a
+    training vector in nats, `score` is minus the log-likelihood.
+
+    Args:
+        config: static settings.
+        hyper: default traced settings.
+
+    Raises:
+        SettingsError: a setting out of its range.
+    """
+    if min(config.n_components, config.n_init, config.block_size) < 1 or config.max_iter < 0:
+        raise SettingsError(
+            f"n_components, n_init and block_size must be at least 1, max_iter at least 0: {config}"
+        )
+    if config.covariance_type not in ("full", "tied", "diag", "spherical"):
+        raise SettingsError(
+            f"covariance_type must be full, tied, diag or spherical: {config.covariance_type!r}"
+        )
+
+    def fit(
+        key: Array, x: Array, weight: Array, hyper: GmmHyper = hyper, start: Start = None
+    ) -> tuple[GmmParams, FitInfo]:
+        return fit_gmm(config, key, x, weight, hyper, start)
+
+    def score(params: GmmParams, x: Array) -> Array:
+        x = jnp.asarray(x)
+        kind, size = config.covariance_type, config.block_size
+        if config.scoring == "max_component":
+            return -jnp.max(log_component_densities(kind, params, x, block_size=size), axis=1)
+        return -jax.nn.logsumexp(log_joint(kind, params, x, block_size=size), axis=1)
+
+    return Detector(fit=fit, score=score, hyper=hyper)
+
+
+def fit_gmm(
+    config: GmmConfig, key: Array, x: Array, weight: Array, hyper: GmmHyper, start: Start = None
+) -> tuple[GmmParams, FitInfo]:
+    """Fit a mixture by EM.
+
+    The updates, the stopping rule and the order of the steps are those of scikit-learn 1.9 `GaussianMixture`, so
+    that both agree from the same start.
+
+    Args:
+        config: static settings.
+        key: typed PRNG key of the starts; unused where `start` is given.
+        x: (n_rows, n_features) float.
+        weight: (n_rows,) float >= 0; a row of weight 0 is padding.
+        hyper: traced settings.
+        start: (n_rows, n_components) responsibilities to start from, parameters to go on from (a warm start; for
+            given means see `start_from_means`), or None: greedy k-means++ and Lloyd's iterations, `n_init` times.
+
+    Returns:
+        The parameters and how the fit ended: NOT_FINITE where data or covariances were unusable (the parameters
+        are then the last finite ones, if there were any), COLLAPSED where a component rests on less than one
+        average row, REGULARIZED where a covariance needed more than `reg_covar`.
+    """
+    x, weight = jnp.asarray(x), jnp.asarray(weight)
+    frame = make_frame(config, x, weight, hyper)
+    if start is not None or config.n_init == 1:
+        state = run_em(config, frame, x, weight, hyper, start_em(config, frame, key, x, weight, hyper, start))
+    else:
+
+        def one(key: Array) -> EmState:
+            return run_em(config, frame, x, weight, hyper, start_em(config, frame, key, x, weight, hyper))
+
+        over = lax.map if jax.default_backend() == "cpu" else lambda f, keys: jax.vmap(f)(keys)
+        state = best_start(over(one, start_keys(config, key)))
+    return end_em(config, frame, weight, state)
+
+
+def start_from_means(
+    config: GmmConfig,
+    x: Array,
+    weight: Array,
+    means: Array,
+    hyper: GmmHyper = GmmHyper(),  # noqa: B008
+) -> GmmParams:
+    """Parameters to start from given means: weights and covariances are those of the rows nearest to each.
+
+    Args:
+        config: static settings.
+        x: (n_rows, n_features) float.
+        weight: (n_rows,) float >= 0.
+        means: (n_components, n_features).
+        hyper: traced settings.
+    """
+    x, weight, means = jnp.asarray(x), jnp.asarray(weight), jnp.asarray(means)
+    frame = make_frame(config, x, weight, hyper)
+    active = active_components(config, hyper)
+    offsets = means - frame.centre[None, :]
+
+    def nearest(index: Array) -> Array:
+        columns = (x[index] - frame.centre[None, :]).T
+        return kmeans.nearest(columns, offsets, active).T
+
+    resp = nearest(jnp.arange(x.shape[0]))
+    state = start_em(config, frame, jax.random.key(0), x, weight, hyper, resp)
+    params = out_of_frame(config.covariance_type, state.mixture, frame)
+    return params._replace(offsets=jnp.where(active[:, None], offsets, params.offsets))
+
+
+def log_joint(kind: CovarianceType, params: GmmParams, x: Array, *, block_size: int = 1024) -> Array:
+    """log(weight_k N_k(x)), (n_rows, k) nats, of `x` (n_rows, d); its softmax are the responsibilities."""
+    return log_component_densities(kind, params, x, block_size=block_size) + jnp.log(params.weights)[None, :]
+
+
+def log_component_densities(
+    kind: CovarianceType, params: GmmParams, x: Array, *, block_size: int = 1024
+) -> Array:
+    """Log N_k(x), (n_rows, k) nats, of `x` (n_rows, d); -inf for components of weight 0."""
+    mixture = as_mixture(kind, params)
+
+    def block(index: Array) -> Array:
+        return em.log_component_densities(kind, mixture, (x[index] - params.centre[None, :]).T).T
+
+    return map_rows(block, x.shape[0], block_size, x.dtype, params.weights.shape[0])
