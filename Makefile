@@ -22,7 +22,7 @@ run: $(VENV)/.base  ## Install, then run both models on a synthetic slide rail (
 	$(BIN)/adjax run --model both --epochs 30 --out runs/first
 
 test: $(VENV)/.dev  ## Install, then run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.dev  ## Check format, style and types
 	$(BIN)/ruff format --check .
