@@ -7,6 +7,7 @@ that units and offsets (log-mels in dB lie far from 0) cost float32 no digits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -102,50 +103,18 @@ def start_em(
     start: Start = None,
 ) -> EmState:
     """The state before the first iteration; arguments as in `fit_gmm`."""
-    kind, k, d = config.covariance_type, config.n_components, x.shape[1]
+    kind, k = config.covariance_type, config.n_components
     active = active_components(config, hyper)
     raised = jnp.array(False)
     if isinstance(start, GmmParams):
         mixture = _into_frame(kind, start, frame)
     else:
         if start is None:
-            centres = kmeans.plus_plus(
-                key, x, weight, k, origin=frame.centre, active=active, block_size=config.block_size
-            )
-            centres = kmeans.lloyd(
-                x,
-                weight,
-                centres,
-                origin=frame.centre,
-                active=active,
-                max_iter=config.n_kmeans_iter,
-                block_size=config.block_size,
-                tol=1e-4 * jnp.mean(jnp.square(frame.scale)),  # as scikit-learn's KMeans
-            )
-            means = jnp.where(active[:, None], centres / frame.scale[None, :], 0)
-
-            def responsibilities(columns: Array, first: Array) -> Array:
-                return kmeans.nearest(columns * frame.scale[:, None], centres, active)
-
+            means, responsibilities = _kmeans(config, frame, key, x, weight, active)
         else:
-            given = jnp.where(active[None, :], jnp.asarray(start, x.dtype), 0)
-            means = jnp.zeros((k, d), x.dtype)
-
-            def responsibilities(columns: Array, first: Array) -> Array:
-                return lax.dynamic_slice_in_dim(given, first, columns.shape[1]).T
-
-        def gather(means: Array) -> em.Statistics:
-            def block(columns: Array, weights: Array, first: Array) -> em.Statistics:
-                resp = responsibilities(columns, first) * weights[None, :]
-                return em.Statistics(jnp.zeros((), x.dtype), *em.given_moments(kind, means, columns, resp))
-
-            return _fold_blocks(config, frame, x, weight, block)
-
-        if start is not None:  # k-means centres are close to the first means, as good references as those
-            first = gather(means)
-            share = jnp.where(active, em.safe_mass(first.mass), 1)
-            means = first.shift / share[:, None]
-        mixture, raised = em.maximise(kind, gather(means), means, frame.reg, active)
+            means, responsibilities = _given(config, frame, x, weight, jnp.asarray(start, x.dtype), active)
+        sums = _gather_given(config, frame, x, weight, means, responsibilities)
+        mixture, raised = em.maximise(kind, sums, means, frame.reg, active)
     usable = _all_finite(mixture) & (jnp.sum(weight) > 0)
     return EmState(
         mixture=mixture,
@@ -155,6 +124,54 @@ def start_em(
         n_steps=jnp.array(0, jnp.int32),
         status=jnp.where(usable, RUNNING, NOT_FINITE).astype(jnp.int32),
     )
+
+
+_Responsibilities = Callable[[Array, Array], Array]  # columns (d, n), index of the first row -> (k, n)
+
+
+def _kmeans(
+    config: GmmConfig, frame: Frame, key: Array, x: Array, weight: Array, active: Array
+) -> tuple[Array, _Responsibilities]:
+    """Centres in the frame's units, and the rows nearest to each; k-means sees the data's own units."""
+    settings: Any = {"origin": frame.centre, "active": active, "block_size": config.block_size}
+    centres = kmeans.plus_plus(key, x, weight, config.n_components, **settings)
+    tol = 1e-4 * jnp.mean(jnp.square(frame.scale))  # as scikit-learn's KMeans
+    centres = kmeans.lloyd(x, weight, centres, max_iter=config.n_kmeans_iter, tol=tol, **settings)
+
+    def responsibilities(columns: Array, first: Array) -> Array:
+        return kmeans.nearest(columns * frame.scale[:, None], centres, active)
+
+    return jnp.where(active[:, None], centres / frame.scale[None, :], 0), responsibilities
+
+
+def _given(
+    config: GmmConfig, frame: Frame, x: Array, weight: Array, resp: Array, active: Array
+) -> tuple[Array, _Responsibilities]:
+    """Means under given responsibilities (n_rows, k), and those of a block."""
+    resp = jnp.where(active[None, :], resp, 0)
+
+    def responsibilities(columns: Array, first: Array) -> Array:
+        return lax.dynamic_slice_in_dim(resp, first, columns.shape[1]).T
+
+    origin = jnp.zeros((config.n_components, x.shape[1]), x.dtype)
+    sums = _gather_given(config, frame, x, weight, origin, responsibilities)
+    return sums.shift / jnp.where(active, em.safe_mass(sums.mass), 1)[:, None], responsibilities
+
+
+def _gather_given(
+    config: GmmConfig,
+    frame: Frame,
+    x: Array,
+    weight: Array,
+    means: Array,
+    responsibilities: _Responsibilities,
+) -> em.Statistics:
+    def block(columns: Array, weights: Array, first: Array) -> em.Statistics:
+        resp = responsibilities(columns, first) * weights[None, :]
+        moments = em.given_moments(config.covariance_type, means, columns, resp)
+        return em.Statistics(jnp.zeros((), x.dtype), *moments)
+
+    return _fold_blocks(config, frame, x, weight, block)
 
 
 def run_em(
