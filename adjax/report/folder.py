@@ -111,7 +111,7 @@ def write_lanes(path: Path, result: Result) -> None:
         columns = (result.clips, result.scores, result.lanes.loudest, result.lanes.z)
         for clip, score, loudest, z in zip(*columns, strict=True):
             machine = (clip.machine_type, clip.machine_id)
-            writer.writerow([clip.path.name, *machine, f"{score:.4f}", loudest, *(f"{one:.3f}" for one in z)])
+            writer.writerow([clip.name, *machine, f"{score:.4f}", loudest, *(f"{one:.3f}" for one in z)])
 
 
 def describe_lanes(lanes: LaneScores) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn.covariance import ledoit_wolf
 from adjax.detectors.mahalanobis import _shrink, fit_gaussian, log_distance
 from adjax.types import SettingsError
 
+FIT = jax.jit(fit_gaussian, static_argnames=("n_machines", "covariance"))
 MACHINE = np.repeat([0, 1, 2], [4, 9, 30])
 
 
@@ -55,14 +57,7 @@ def plain_log_distance(groups: list[np.ndarray], own: int, x: np.ndarray, covari
 
 def fitted(x: np.ndarray, own: int, covariance: str = "full", weight: np.ndarray | None = None):
     weight = np.ones(len(x), x.dtype) if weight is None else weight
-    return fit_gaussian(
-        jnp.asarray(x),
-        jnp.asarray(weight),
-        jnp.asarray(MACHINE),
-        jnp.asarray(own),
-        n_machines=3,
-        covariance=covariance,
-    )
+    return FIT(x, weight, MACHINE, own, n_machines=3, covariance=covariance)
 
 
 @pytest.mark.parametrize("covariance", ["full", "diag"])

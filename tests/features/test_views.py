@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,7 @@ def plain_rhythm(x: np.ndarray) -> np.ndarray:
         for start in range(0, len(x) - 127, 61)
     ]
     power = np.mean(powers, axis=0)
-    bands = [power[low:high].mean(axis=0) for low, high in zip(EDGES[:-1], EDGES[1:], strict=True)]
+    bands = [power[low:high].mean(axis=0) for low, high in pairwise(EDGES)]
     return np.log(np.concatenate(bands) + FLOOR_POWER)
 
 
