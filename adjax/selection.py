@@ -8,10 +8,10 @@ simulated faults as stand-ins for anomalies) cost .05 to .17 AUC against the bes
 each lane's score is brought to the scale of what normal clips score when they are left out of its fit, and the
 largest is the clip's score. Every lane then has about the same rate of false alarms, and a fault need show in only one.
 
-Where the constants come from: rule, views, band averaging and priors were chosen on simulated machines of seven
-kinds, and tried on three other kinds. Real clips were looked at eight times meanwhile; the averaging over
-8 and 16 bands and the diagonal lane were kept because real fans need them (on simulated machines they
-make no difference).
+Where the constants come from: rule, views, resolutions and priors were chosen on simulated machines of seven kinds
+(adjax's slide rail is one), and tried on three other kinds. Real clips were looked at eight times meanwhile: that
+real fans need the averages of 16 bands and the diagonal lane was learnt there (on simulated machines they make no
+difference), and that the spread should be the upper side's, from their normal clips alone.
 """
 
 from __future__ import annotations

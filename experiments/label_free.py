@@ -94,7 +94,10 @@ def main() -> int:
                 assert result.lanes is not None
                 cell = Cell(result.of(machine_type, machine_id)[0].labels, result.lanes.z[own])
                 found.setdefault(machine_type, {}).setdefault(machine_id, []).append(cell)
-    judged = {name: judge(list(of.values()), over_machines=study.folds > 0) for name, of in found.items()}
+    judged = {
+        machine_type: judge(list(machines.values()), over_machines=study.folds > 0, seed=seed)
+        for seed, (machine_type, machines) in enumerate(found.items())
+    }
     for machine_type, one in judged.items():
         report(study, machine_type, one, console)
     if len(judged) > 1:
@@ -137,9 +140,9 @@ class Judged(NamedTuple):
     draws: np.ndarray
 
 
-def judge(machines: list[list[Cell]], *, over_machines: bool) -> Judged:
+def judge(machines: list[list[Cell]], *, over_machines: bool, seed: int) -> Judged:
     """AUC of all systems on each machine; `machines` holds the folds of each."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     wins = [[_wins(cell) for cell in cells] for cells in machines]
     auc = np.array([np.mean([own.mean(axis=(0, 1)) for own in folds], axis=0) for folds in wins])
     if over_machines:
