@@ -172,14 +172,14 @@ def fit_type(
         The model, and (n, n_lanes) calibrated held-out scores of the clips.
     """
 
-    def fit_without(block: tuple[Array, Array]) -> tuple[tuple[Gaussian, ...], Array]:
+    def step(distances: Array, block: tuple[Array, Array]) -> tuple[Array, tuple[Gaussian, ...]]:
         left_out, own = block
         weight = jnp.where(left_out, 0.0, 1.0).astype(views.dtype)
         gaussians = fit_lanes(views, weight, machine, own, n_machines=n_machines)
-        return gaussians, jnp.where(left_out[:, None], lane_distances(gaussians, views), 0.0)
+        return jnp.where(left_out[:, None], lane_distances(gaussians, views), distances), gaussians
 
-    fitted, distances = jax.lax.map(fit_without, (held_out, owner))
-    distances = distances.sum(axis=0)  # each clip is held out once
+    start = jnp.zeros((len(views), len(LANES)), views.dtype)
+    distances, fitted = jax.lax.scan(step, start, (held_out, owner))  # each clip is held out once
     centre, spread = calibrate(distances, machine, n_machines=n_machines)
     whole = jax.tree.map(lambda leaf: leaf[-n_machines:], fitted)
     return TypeModel(whole, centre, spread), (distances - centre[machine]) / spread[None, :]
@@ -250,9 +250,14 @@ def select_and_score(
         of_test = np.array([place[group_of(test.clips[i], per)] for i in own_test])
         normal, z[own_test] = judge_type(train.rows[own_train], machine, test.rows[own_test], of_test)
         for name in judged:
-            held_out[name] = fuse(normal[machine == place[name]])
+            normals, own_z = fuse(normal[machine == place[name]]), z[own_test][of_test == place[name]]
+            if not (np.isfinite(normals).all() and np.isfinite(own_z).all()):
+                reason = "scores are not finite; look for odd clips among the training clips of its type"
+                failures.append(FitError(f"{' '.join(name).strip()}: {reason}"))
+                continue
+            held_out[name] = normals
             n, n_blocks = n_clips[name], min(n_clips[name], MAX_BLOCKS)
-            fits.append(Fit(*name, n, n, float(np.mean(held_out[name])), n_blocks + 1, CONVERGED))
+            fits.append(Fit(*name, n, n, float(np.mean(normals)), n_blocks + 1, CONVERGED))
             if on_model:
                 on_model(" ".join(name).strip())
     scored = np.isfinite(z).all(axis=1)  # the clips of machines that could be fitted

@@ -175,3 +175,18 @@ def test_a_clip_that_is_not_finite_spoils_no_other(result: Result) -> None:
     }
     assert len(judged.scores) == 11
     assert np.isfinite(judged.scores).all()
+
+
+def test_scores_that_are_not_finite_are_reported_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from adjax import selection
+
+    def judge(train, train_machine, test, test_machine):
+        z = np.ones((len(test), len(LANES)))
+        z[1, 4] = np.nan
+        return np.ones((len(train), len(LANES))), z
+
+    monkeypatch.setattr(selection, "judge_type", judge)
+    judged = select_and_score(clips_of(fan(6, 8)), clips_of(fan(3, 3), split="test"))
+    assert len(judged.scores) == 5
+    assert [type(error) for error in judged.failures] == [FitError]
+    assert "fan id_00" in str(judged.failures[0])
