@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
+from jax.scipy.linalg import solve_triangular
 
-from adjax.detectors.triangular import inverse_factor
 from adjax.types import SettingsError
 
 Covariance = Literal["full", "diag"]
@@ -89,7 +89,8 @@ def fit_gaussian(
     row_weight = weight * (of_mates + jnp.where(machine == own, of_own, 0.0))
     n_effective = 1.0 / (of_mates**2 * freedom.sum() + (of_own**2 + 2 * of_own * of_mates) * freedom[own])
     correlation = _shrink(z, row_weight, n_effective)
-    whitening = inverse_factor(jnp.linalg.cholesky(correlation))
+    factor = jnp.linalg.cholesky(correlation)
+    whitening = solve_triangular(factor, jnp.eye(d, dtype=x.dtype), lower=True)
     return Gaussian(mean, jnp.sqrt(variance[own]), whitening)
 
 
