@@ -13,13 +13,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from adjax.data.audio import Channel
-from adjax.data.dcase import Clip, ClipTable
+from adjax.data.dcase import ClipTable
 from adjax.detectors.autoencoder import AutoencoderConfig, AutoencoderHyper, make_autoencoder
 from adjax.detectors.gmm import GmmConfig, GmmHyper, make_gmm
-from adjax.evaluation.metrics import Metrics, evaluate
 from adjax.extraction import ClipFeatures, extract
 from adjax.features.normalize import fit_standardizer, standardize
 from adjax.features.recipes import FeatureConfig
+from adjax.results import Fit, Result, group_of
+from adjax.selection import BANDS_MULTIPLE, select_and_score
 from adjax.types import (
     NOT_FINITE,
     AdjaxError,
@@ -30,9 +31,9 @@ from adjax.types import (
     SettingsError,
 )
 
-ModelName = Literal["gmm", "autoencoder"]
+ModelName = Literal["auto", "gmm", "autoencoder"]
 ScorePooling = Literal["mean", "std", "max", "percentile"]
-MODELS: tuple[ModelName, ...] = ("gmm", "autoencoder")
+MODELS: tuple[ModelName, ...] = ("auto", "gmm", "autoencoder")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class RunConfig:
     """Everything that decides a result, apart from the data.
 
     Attributes:
-        model: which detector.
+        model: which detector; "auto" fuses many without looking at a label (`adjax.selection`) and takes of these
+            settings the log-mel's, `per`, `channel` and nothing else.
         features: the front end.
         standardize: whether features get zero mean and unit variance on the training clips.
         per: one model a "machine" (id), or one a machine "type" as the DCASE baselines do.
@@ -68,57 +70,26 @@ class RunConfig:
     channel: Channel = 0
     seed: int = 0
 
+    @property
+    def front_end(self) -> FeatureConfig:
+        """The features that the model takes: those asked for, and for "auto" the views of a log-mel.
 
-@dataclass(frozen=True)
-class Fit:
-    """One model: whom it is for, what it was fitted on, how the fit ended."""
-
-    machine_type: str
-    machine_id: str
-    n_clips: int
-    n_vectors: int
-    objective: float
-    n_steps: int
-    status: int
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run found out.
-
-    Attributes:
-        clips: the test clips that have a score.
-        scores: (n_clips,) float64, higher = more anomalous, all finite.
-        fits: the models.
-        failures: clips and models that could not be used; what they should have scored has no score.
-        notes: remarks for the report.
-    """
-
-    clips: ClipTable
-    scores: np.ndarray
-    fits: tuple[Fit, ...]
-    failures: tuple[AdjaxError, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def of(self, machine_type: str, machine_id: str | None = None) -> tuple[ClipTable, np.ndarray]:
-        """Clips and scores of one machine, or of all of a type."""
-        chosen = [
-            i
-            for i, clip in enumerate(self.clips)
-            if clip.machine_type == machine_type and machine_id in (None, clip.machine_id)
-        ]
-        return ClipTable(tuple(self.clips[i] for i in chosen)), self.scores[chosen]
-
-    def metrics(self) -> dict[str, dict[str, Metrics]]:
-        """Machine type -> machine id -> metrics, for the machines whose test clips have labels of both kinds."""
-        found: dict[str, dict[str, Metrics]] = {}
-        for machine_type in self.clips.machine_types:
-            of_type, _ = self.of(machine_type)
-            for machine_id in of_type.machine_ids:
-                clips, scores = self.of(machine_type, machine_id)
-                if metrics := evaluate(clips.labels, scores):
-                    found.setdefault(machine_type, {})[machine_id] = metrics
-        return found
+        Raises:
+            SettingsError: "auto" was asked for other features, or to treat them or its scores otherwise.
+        """
+        if self.model != "auto":
+            return self.features
+        chosen = (self.features.kind, self.features.pooling, self.standardize, self.score_pooling)
+        if chosen not in (("log-mel", pooling, False, "mean") for pooling in ("none", "views")):
+            raise SettingsError(
+                "the model auto takes log-mels as they are: leave features, pooling, standardisation and score "
+                "pooling at their defaults, or name another model"
+            )
+        if self.features.n_mels % BANDS_MULTIPLE:
+            raise SettingsError(
+                f"n_mels={self.features.n_mels} is not a multiple of {BANDS_MULTIPLE}, which auto needs"
+            )
+        return replace(self.features, pooling="views")
 
 
 def make_detector(config: RunConfig, on_epoch: Callable[[Any], None] | None = None) -> Detector:
@@ -151,6 +122,10 @@ def fit_and_score(
         on_epoch: called on the host with the mean loss of each of the autoencoder's epochs.
         on_model: called with the name of each machine when its test clips are scored.
     """
+    if config.model == "auto":
+        if train.rows.shape[1] != config.front_end.n_features:
+            raise SettingsError("the model auto needs the features of its front_end; see extract_splits")
+        return select_and_score(train, test, per=config.per, on_model=on_model)
     if not 0 <= config.score_percentile <= 100:
         raise SettingsError(f"score_percentile={config.score_percentile} must lie in [0, 100]")
     if config.score_pooling == "std" and config.features.pooling != "none":
@@ -163,8 +138,8 @@ def fit_and_score(
     groups = _groups(test, config.per)
     for number, group in enumerate(groups):
         key = jax.random.fold_in(jax.random.key(config.seed), number)
-        own_train = train.where(lambda clip: _group(clip, config.per) == group)  # noqa: B023
-        own_test = test.where(lambda clip: _group(clip, config.per) == group)  # noqa: B023
+        own_train = train.where(lambda clip: group_of(clip, config.per) == group)  # noqa: B023
+        own_test = test.where(lambda clip: group_of(clip, config.per) == group)  # noqa: B023
         name = " ".join(part for part in group if part)
         try:
             params, transform, fitted = _fit_group(fit, detector, key, own_train, config, group)
@@ -177,7 +152,7 @@ def fit_and_score(
             values, own_test, detector.n_context, config.score_pooling, percentile=config.score_percentile
         )
         failures += too_short
-        scores[[_group(clip, config.per) == group for clip in test.clips]] = pooled
+        scores[[group_of(clip, config.per) == group for clip in test.clips]] = pooled
         if on_model:
             on_model(name)
     scored = np.isfinite(scores)
@@ -203,7 +178,7 @@ def extract_splits(
         if not len(part):
             raise DataError(f"there are no {split} clips; a data set needs normal train clips and test clips")
     train, test = (
-        extract(part, config.features, channel=config.channel, cache=cache, on_clips=on_clips)
+        extract(part, config.front_end, channel=config.channel, cache=cache, on_clips=on_clips)
         for part in parts.values()
     )
     return replace(train, failures=(*clips.rejected, *train.failures)), test
@@ -237,11 +212,7 @@ def n_models(test: ClipFeatures, per: str) -> int:
 
 
 def _groups(test: ClipFeatures, per: str) -> list[tuple[str, str]]:
-    return sorted({_group(clip, per) for clip in test.clips})
-
-
-def _group(clip: Clip, per: str) -> tuple[str, str]:
-    return clip.machine_type, clip.machine_id if per == "machine" else ""
+    return sorted({group_of(clip, per) for clip in test.clips})
 
 
 def _fit_group(

@@ -29,7 +29,7 @@ from adjax.data.dcase import index_folder
 from adjax.detectors.autoencoder import AutoencoderConfig
 from adjax.detectors.gmm import GmmConfig
 from adjax.features.recipes import FeatureConfig, FeatureKind
-from adjax.pipeline import MODELS, ModelName, Result, RunConfig, extract_splits, fit_and_score
+from adjax.pipeline import ModelName, Result, RunConfig, extract_splits, fit_and_score
 from adjax.report.figures import save
 from adjax.report.folder import versions, write_figures, write_json, write_run
 from adjax.report.tables import Summary, results_table, summarise
@@ -67,7 +67,7 @@ class Study:
     """Of the autoencoder."""
     features: tuple[FeatureKind, ...] = FEATURES
     """Front ends."""
-    models: tuple[ModelName, ...] = MODELS
+    models: tuple[ModelName, ...] = ("gmm", "autoencoder")
     """Detectors."""
     seed: int = 0
     """Of everything random."""

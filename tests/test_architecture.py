@@ -20,6 +20,8 @@ FLOORS = {
     "store": (1, "store"),
     "evaluation": (2, "evaluation"),
     "extraction": (3, "pipeline"),
+    "results": (3, "pipeline"),
+    "selection": (3, "pipeline"),
     "pipeline": (3, "pipeline"),
     "lanes": (3, "pipeline"),
     "synth": (3, "synth"),

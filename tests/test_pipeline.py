@@ -126,6 +126,30 @@ def test_models_find_the_anomalies(splits, config: RunConfig, per: str) -> None:
         assert (metrics.n_normal, metrics.n_anomalous) == (4, 4)
 
 
+def test_auto_takes_clips_of_unlike_lengths_and_reports_bad_ones(tree: Path, tmp_path: Path) -> None:
+    import shutil
+
+    root = tmp_path / "copy"
+    shutil.copytree(tree, root)
+    (root / "fan/train/normal_id_00_00000003.wav").write_bytes(b"RIFF")
+    write_wav(
+        root / "fan/test/normal_id_02_00000001.wav", hum(0, 2000.0, 100), 16000
+    )  # one frame: still scored
+    auto = RunConfig(model="auto", features=SMALL)
+    result = fit_and_score(*extract_splits(index_folder(root), auto), auto)
+    assert [Path(error.path).name for error in result.failures] == ["normal_id_00_00000003.wav"]
+    assert len(result.scores) == 16
+    assert result.metrics()["fan"]["id_00"].auc == 1.0
+
+
+def test_auto_refuses_what_it_cannot_use(splits) -> None:
+    with pytest.raises(SettingsError, match="front_end"):
+        fit_and_score(*splits, RunConfig(model="auto", features=SMALL))
+    for bad in ({"standardize": True}, {"score_pooling": "max"}, {"features": replace(SMALL, n_mels=24)}):
+        with pytest.raises(SettingsError, match="auto"):
+            _ = replace(RunConfig(model="auto", features=SMALL), **bad).front_end
+
+
 def test_residuals_of_two_domains_find_the_anomalies(splits) -> None:
     train, test = splits
     clips = tuple(replace(c, domain=("source", "target")[i % 2]) for i, c in enumerate(train.clips))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import tyro
 from rich.console import Console
@@ -45,6 +45,7 @@ from adjax.report.folder import write_figures, write_run
 from adjax.report.tables import fits_table, results_table, summarise
 from adjax.types import AdjaxError
 
+SEVERAL: Mapping[str, tuple[ModelName, ...]] = {"both": ("gmm", "autoencoder"), "all": MODELS}
 OK, SOME_FAILED, CANNOT_RUN = 0, 1, 2
 MAX_LISTED = 10  # failures printed; all of them are in failures.csv
 
@@ -62,9 +63,10 @@ class Run:
     """Root of a DCASE 2020, DCASE 2021+ or raw MIMII tree. Default: a synthetic slide rail, made in OUT."""
     machine_type: str | None = None
     """Only this type, such as slider or fan. Default: all that are there."""
-    model: Literal["gmm", "autoencoder", "both"] = "both"
-    """Gaussian mixture (negative log-likelihood), autoencoder (reconstruction error), or each in a folder of its
-    own."""
+    model: Literal["auto", "gmm", "autoencoder", "both", "all"] = "auto"
+    """auto: many small detectors, calibrated on held-out normal clips and fused without labels; it has its own
+    features and no settings. gmm: a Gaussian mixture (negative log-likelihood). autoencoder: its reconstruction error.
+    both of these, or all three, each in a folder of its own."""
     features: FeatureKind = "log-mel"
     """Log-mel spectrogram in dB, MFCC, or magnitude spectrum."""
     clip_pooling: Pooling = "none"
@@ -198,8 +200,9 @@ def main(argv: list[str] | None = None) -> int:
 def run(command: Run, console: Console) -> int:
     """`adjax run`."""
     clock = _Clock()
-    models = MODELS if command.model == "both" else (command.model,)
+    models = SEVERAL.get(command.model) or (cast(ModelName, command.model),)
     configs = {model: command.config(model) for model in models}
+    front_ends = {config.front_end: config for config in configs.values()}  # models share what they can
     if command.data is None:
         root = _synthetic_data(command, console, clock)
         source: dict[str, Any] = {
@@ -217,20 +220,24 @@ def run(command: Run, console: Console) -> int:
     source |= {"train_clips": len(clips.select(split="train")), "test_clips": len(clips.select(split="test"))}
     console.print(_describe(clips))
     with clock.step("read and extract features"), _progress(console) as progress:
-        task = progress.add_task("Reading clips, computing features", total=len(clips))
-        train, test = extract_splits(
-            clips,
-            configs[models[0]],
-            cache=default_folder() if command.cache else None,
-            on_clips=lambda n: progress.update(task, advance=n),
-        )
+        task = progress.add_task("Reading clips, computing features", total=len(clips) * len(front_ends))
+        features = {
+            front_end: extract_splits(
+                clips,
+                config,
+                cache=default_folder() if command.cache else None,
+                on_clips=lambda n: progress.update(task, advance=n),
+            )
+            for front_end, config in front_ends.items()
+        }
     results: dict[Path, Result] = {}
     for model, config in configs.items():
         with clock.step(f"fit and score {model}"), _progress(console) as progress:
-            result = _fit_with_progress(progress, train, test, config)
+            result = _fit_with_progress(progress, *features[config.front_end], config)
         results[command.out / model if len(models) > 1 else command.out] = result
     pictures: list[Path] = []
     for (out, result), config in zip(results.items(), configs.values(), strict=True):
+        _, test = features[config.front_end]
         summaries = summarise(result, seed=config.seed)
         with clock.step("draw figures"):
             pictures += write_figures(out, result=result, summaries=summaries, test=test, config=config)
@@ -284,10 +291,11 @@ def _write_tree(root: Path, counts: Any, snr_db: float, seed: int, console: Cons
 def _fit_with_progress(
     progress: Progress, train: ClipFeatures, test: ClipFeatures, config: RunConfig
 ) -> Result:
-    """Fit and score; the autoencoder's bar counts epochs, the mixture's machines."""
+    """Fit and score; the autoencoder's bar counts epochs, the others' machines."""
     total = n_models(test, config.per)
-    if config.model == "gmm":
-        task = progress.add_task("Gaussian mixture: fitting machines", total=total)
+    if config.model != "autoencoder":
+        name = "Gaussian mixture" if config.model == "gmm" else "Detectors of many views"
+        task = progress.add_task(f"{name}: fitting machines", total=total)
         return fit_and_score(train, test, config, on_model=lambda name: progress.advance(task))
     task = progress.add_task("Autoencoder: training epochs", total=total * config.autoencoder.n_epochs)
 

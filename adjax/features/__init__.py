@@ -26,11 +26,15 @@ from adjax.features.normalize import (
 from adjax.features.pcen import pcen
 from adjax.features.pooling import gwrp, max_pool, mean_pool, moment_pool, percentile_pool, std_pool
 from adjax.features.stft import spectrogram, stft
+from adjax.features.views import VIEWS, clip_views, envelope_spectrum
 
 __all__ = [
+    "VIEWS",
     "Standardizer",
+    "clip_views",
     "compile_clips",
     "delta",
+    "envelope_spectrum",
     "fit_standardizer",
     "flux_pool",
     "frame",

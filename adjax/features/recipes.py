@@ -19,10 +19,13 @@ from adjax.features.normalize import normalize_clip
 from adjax.features.pcen import pcen
 from adjax.features.pooling import gwrp, max_pool, mean_pool, moment_pool, percentile_pool, std_pool
 from adjax.features.stft import spectrogram
+from adjax.features.views import GROUP, VIEWS, clip_views
 from adjax.types import SettingsError
 
 FeatureKind = Literal["log-mel", "mfcc", "spectrum", "pcen"]
-Pooling = Literal["none", "mean", "std", "max", "gwrp", "percentiles", "moments", "modulation", "flux"]
+Pooling = Literal[
+    "none", "mean", "std", "max", "gwrp", "percentiles", "moments", "modulation", "flux", "views"
+]
 ClipNorm = Literal["none", "level", "feature"]
 
 
@@ -43,7 +46,7 @@ class FeatureConfig:
         clip_norm: what each clip is freed of before pooling: "none", its "level" or each "feature"'s mean and
             scale; see `normalize_clip`.
         pooling: "none" keeps the frames; the others make one vector a clip, of one number a feature, or several
-            ("percentiles"; "moments": 4; "modulation": 7 octaves).
+            ("percentiles"; "moments": 4; "modulation": 7 octaves; "views" of a log-mel: 5).
         gwrp_r: r of pooling "gwrp", in [0, 1]: 1 is the mean, 0 the maximum.
         percentiles: of pooling "percentiles", each in [0, 100].
     """
@@ -70,7 +73,12 @@ class FeatureConfig:
             "spectrum": 1 + self.n_fft // 2,
             "pcen": self.n_mels,
         }
-        several = {"percentiles": len(self.percentiles), "moments": 4, "modulation": len(OCTAVES) - 1}
+        several = {
+            "percentiles": len(self.percentiles),
+            "moments": 4,
+            "modulation": len(OCTAVES) - 1,
+            "views": len(VIEWS),
+        }
         return columns[self.kind] * several.get(self.pooling, 1)
 
     def n_rows(self, n_samples: int) -> int:
@@ -93,6 +101,8 @@ def make_features(config: FeatureConfig) -> Callable[[Array, Array], Array]:
             raise SettingsError(f"{name}={getattr(config, name)!r} is not one of {get_args(options)}")
     if config.kind == "mfcc" and not (1 <= config.n_mfcc <= config.n_mels and 0 <= config.n_deltas <= 2):
         raise SettingsError(f"n_mfcc must be 1 to n_mels and n_deltas 0 to 2: {config}")
+    if config.pooling == "views" and (config.kind != "log-mel" or config.n_mels % GROUP):
+        raise SettingsError(f"pooling='views' needs log-mels of a multiple of {GROUP} bands: {config}")
     framing: dict[str, Any] = {"n_fft": config.n_fft, "hop_length": config.hop_length}
     pool = _make_pool(config)
 
@@ -144,4 +154,5 @@ def _make_pool(config: FeatureConfig) -> Callable[[Array, Array], Array] | None:
         "moments": moment_pool,
         "modulation": modulation_pool,
         "flux": flux_pool,
+        "views": clip_views,
     }[config.pooling]

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from adjax.evaluation.dcase_files import score_file_name, write_results, write_scores
 from adjax.pipeline import ClipFeatures, Result, RunConfig
 from adjax.report import figures
 from adjax.report.tables import Summary
+from adjax.results import LaneScores
 from adjax.types import STATUS_NAMES, ClipError
 
 PACKAGES = ("adjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "soundfile", "soxr")
@@ -69,17 +71,23 @@ def write_run(
             clips, scores = result.of(machine_type, machine_id)
             files.append(out / score_file_name(machine_type, machine_id))
             write_scores(files[-1], clips.names, scores)
+    (out / "lanes.csv").unlink(missing_ok=True)  # of an earlier run of another model
+    if result.lanes:
+        files.append(out / "lanes.csv")
+        write_lanes(files[-1], result)
     (out / "result.csv").unlink(missing_ok=True)  # of an earlier run with labels
     if summaries:
         files.append(out / "result.csv")
         write_results(files[-1], {name: summary.by_id for name, summary in summaries.items()})
-    report = {
+    report: dict[str, Any] = {
         "metrics": {name: asdict(summary) for name, summary in summaries.items()},
         "fits": [{**asdict(fit), "status": STATUS_NAMES[fit.status]} for fit in result.fits],
         "failures": [str(failure) for failure in result.failures],
         "notes": list(result.notes),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
+    if result.lanes:
+        report["lanes"] = describe_lanes(result.lanes)
     files.append(write_json(out / "report.json", report))
     (out / "failures.csv").unlink(missing_ok=True)
     if result.failures:
@@ -92,6 +100,33 @@ def write_run(
                     [error.path, error.reason] if isinstance(error, ClipError) else ["", str(error)]
                 )
     return files
+
+
+def write_lanes(path: Path, result: Result) -> None:
+    """Write which of the fused detectors spoke for each clip, and what all of them said."""
+    assert result.lanes is not None
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["file", "machine_type", "machine_id", "score", "loudest", *result.lanes.names])
+        columns = (result.clips, result.scores, result.lanes.loudest, result.lanes.z)
+        for clip, score, loudest, z in zip(*columns, strict=True):
+            machine = (clip.machine_type, clip.machine_id)
+            writer.writerow([clip.name, *machine, f"{score:.4f}", loudest, *(f"{one:.3f}" for one in z)])
+
+
+def describe_lanes(lanes: LaneScores) -> dict[str, Any]:
+    """How often each lane spoke, and quantiles of what normal clips score when they are held out of the fit."""
+    levels = (0.5, 0.9, 0.95, 0.99, 1.0)
+    return {
+        "clips it was the loudest of": {name: lanes.loudest.count(name) for name in lanes.names},
+        "held-out normal clips": {
+            " ".join(machine).strip(): {
+                "clips": len(scores),
+                "quantiles": {str(level): float(np.quantile(scores, level)) for level in levels},
+            }
+            for machine, scores in lanes.held_out.items()
+        },
+    }
 
 
 def write_figures(

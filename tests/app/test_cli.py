@@ -79,6 +79,26 @@ def test_options_of_the_autoencoder_reach_it(tree: Path, tmp_path: Path) -> None
     assert (own["residual"], own["n_domains"], settings["score_percentile"]) == ("mahalanobis", 2, 90)
 
 
+def test_auto_is_the_default_and_says_which_lane_spoke(tree: Path, tmp_path: Path) -> None:
+    """Clips of one second, which are shorter than the window of the rhythm's view."""
+    assert main(["run", "--data", str(tree), "--out", str(tmp_path)]) == OK
+    assert json.loads((tmp_path / "settings.json").read_text())["settings"]["model"] == "auto"
+    scores = read_scores(tmp_path / "anomaly_score_pump_id_00.csv")
+    head, *rows = table(tmp_path / "lanes.csv")
+    assert head[:5] == ["file", "machine_type", "machine_id", "score", "loudest"]
+    assert len(rows) == len(scores) == 8
+    for name, machine_type, machine_id, score, loudest, *z in rows:
+        assert (machine_type, machine_id) == ("pump", "id_00")
+        assert float(score) == pytest.approx(scores[name], abs=1e-4)
+        assert (
+            float(z[head[5:].index(loudest)]) == max(map(float, z)) == pytest.approx(float(score), abs=1e-3)
+        )
+    lanes = json.loads((tmp_path / "report.json").read_text())["lanes"]
+    assert sum(lanes["clips it was the loudest of"].values()) == 8
+    assert lanes["held-out normal clips"]["pump id_00"]["clips"] == 4
+    assert table(tmp_path / "result.csv")[2] == ["00", "1.0", "1.0"]
+
+
 def test_the_same_command_gives_the_same_files(tree: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         assert main(arguments(tree, tmp_path / name, "--seed", "3")) == OK
@@ -121,6 +141,8 @@ def test_unlabelled_clips_are_scored_and_labels_can_be_given(tree: Path, tmp_pat
         (["--machine-type", "valve"], "pump"),
         (["--data", "no/such/folder"], "no/such/folder"),
         (["--n-components", "0"], "n_components"),
+        (["--model", "auto", "--features", "mfcc"], "auto takes log-mels"),
+        (["--model", "auto", "--standardize"], "auto takes log-mels"),
     ],
 )
 def test_what_cannot_run_says_why_and_exits_2(tree: Path, tmp_path: Path, capsys, more, message: str) -> None:
@@ -165,9 +187,10 @@ def test_help_names_the_commands(capsys) -> None:
 def test_real_clips_go_through(shared: Path, tmp_path: Path, machine_type: str) -> None:
     """Real sound, four machines of each type; few clips, so no claim about the AUC."""
     data = ["--data", str(shared / "data" / "mimii_mini"), "--machine-type", machine_type]
-    mixture = ["--model", "both", "--epochs", "2", "--covariance-type", "diag"]
-    assert main(["run", *data, "--out", str(tmp_path), *mixture]) == OK
-    for model in ("gmm", "autoencoder"):
+    models = ["--model", "all", "--epochs", "2", "--covariance-type", "diag"]
+    assert main(["run", *data, "--out", str(tmp_path), *models]) == OK
+    assert [path.parent.name for path in tmp_path.glob("*/lanes.csv")] == ["auto"]
+    for model in ("auto", "gmm", "autoencoder"):
         rows = table(tmp_path / model / "result.csv")
         assert [row[0] for row in rows[2:6]] == ["00", "02", "04", "06"]
         for number in ("00", "02", "04", "06"):
