@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.lax import Precision
+from threadpoolctl import threadpool_limits
 
 from adjax.data.dcase import ClipTable
 from adjax.detectors.mahalanobis import Covariance, Gaussian, fit_gaussian, log_distance
@@ -283,9 +284,10 @@ def judge_type(
     n_machines = int(train_machine.max()) + 1
     held_out, owner = held_out_blocks(train_machine, n_machines)
     views = [rows.reshape(len(rows), len(VIEWS), -1) for rows in (train, test)]
-    model, normal = fit_type(views[0], train_machine, held_out, owner, n_machines=n_machines)
-    z = score_type(model, views[1], test_machine)
-    return np.asarray(normal, np.float64), np.asarray(z, np.float64)
+    with threadpool_limits(1, user_api="blas"):  # LAPACK's threads only wait for each other on a covariance
+        model, normal = fit_type(views[0], train_machine, held_out, owner, n_machines=n_machines)
+        z = score_type(model, views[1], test_machine)
+        return np.asarray(normal, np.float64), np.asarray(z, np.float64)
 
 
 def _finite(features: ClipFeatures, failures: list[AdjaxError]) -> ClipFeatures:
