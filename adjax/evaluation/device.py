@@ -6,7 +6,6 @@ Clips carry weights: 0 for padding, and the counts of a bootstrap sample, so tha
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -85,6 +84,25 @@ def bootstrap_counts(key: Array, labels: Array, weight: Array, n_resamples: int)
     return jax.vmap(one)(jax.random.split(key, n_resamples))
 
 
+def bootstrap_areas(scores: Array, labels: Array, counts: Array, *, max_fpr: float = MAX_FPR) -> Areas:
+    """AUC and pAUC of every bootstrap sample: one sort, then a pass over the clips a sample.
+
+    Args:
+        scores: (n_clips,) float.
+        labels: (n_clips,) int as in `roc_areas`.
+        counts: (n_resamples, n_clips) of `bootstrap_counts`.
+        max_fpr: as in `roc_areas`.
+
+    Returns:
+        (n_resamples,) each.
+    """
+    drawn = jnp.any(counts > 0, axis=0)
+    curve = _curve(scores, drawn)
+    areas = jax.vmap(lambda own: Areas(*_areas(curve, labels, own, max_fpr)))(counts)
+    usable = jnp.all(jnp.isfinite(scores) | ~drawn)
+    return Areas(*(jnp.where(usable, area, jnp.nan) for area in areas))
+
+
 def bootstrap_intervals(
     scores: Array,
     labels: Array,
@@ -93,7 +111,7 @@ def bootstrap_intervals(
     confidence_level: float = 0.95,
     max_fpr: float = MAX_FPR,
 ) -> tuple[Areas, Areas]:
-    """Bootstrap intervals of AUC and pAUC (percentile method): one sort, then a pass over the clips a resample.
+    """Bootstrap intervals of AUC and pAUC (percentile method).
 
     Args:
         scores: (n_clips,) float.
@@ -107,15 +125,9 @@ def bootstrap_intervals(
 
     Source: `scipy.stats.bootstrap(..., method="percentile")`, as `metrics.auc_interval`.
     """
-    drawn = jnp.any(counts > 0, axis=0)
-    curve = _curve(scores, drawn)
-    areas = jax.vmap(lambda own: Areas(*_areas(curve, labels, own, max_fpr)))(counts)
-    usable = jnp.all(jnp.isfinite(scores) | ~drawn)
+    areas = bootstrap_areas(scores, labels, counts, max_fpr=max_fpr)
     tail = (1 - confidence_level) / 2
-    quantile = functools.partial(jnp.quantile, axis=0)
-    low, high = (
-        Areas(*(jnp.where(usable, quantile(area, q), jnp.nan) for area in areas)) for q in (tail, 1 - tail)
-    )
+    low, high = (Areas(*(jnp.quantile(area, q) for area in areas)) for q in (tail, 1 - tail))
     return low, high
 
 
