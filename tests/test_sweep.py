@@ -153,13 +153,19 @@ def test_failing_lanes_say_why_and_have_no_score(
     assert (tmp_path / run.TABLE).read_text().count(",,,,,,,") == 7
 
 
-def test_frames_are_scored_and_pooled_as_a_run_does(clips: ClipTable, tmp_path: Path) -> None:
-    base = replace(BASE, features=replace(FEATURES, pooling="none"), score_pooling="std")
+def test_frames_and_pooled_clips_go_side_by_side_and_as_in_a_run(clips: ClipTable, tmp_path: Path) -> None:
+    base = replace(BASE, features=replace(FEATURES, pooling="none"), score_pooling="max")
+    settings = (
+        {"seed": 1},
+        {"features.pooling": "gwrp", "features.gwrp_r": 0.0},
+        {"features.pooling": "max"},
+    )
     one_machine = clips.select(machine_id="id_02")
-    result = run_sweep(one_machine, Sweep(base, ({"seed": 1},)), tmp_path)
-    config = change(base, {"seed": 1})
+    result = run_sweep(one_machine, Sweep(base, settings), tmp_path)
+    config = change(base, settings[0])
     expected = fit_and_score(*extract_splits(one_machine, config), config)
     assert_allclose(result.lanes[0].scores, expected.scores, rtol=1e-3)
+    assert_allclose(result.lanes[1].scores, result.lanes[2].scores, rtol=1e-4)  # r = 0 is the maximum
 
 
 def test_autoencoders_are_lanes_too(clips: ClipTable, tmp_path: Path) -> None:
@@ -208,6 +214,7 @@ def test_samples_are_different_points_of_the_grid() -> None:
         {"features.gwrp_r": 1.5},
         {"autoencoder_hyper.noise": 0.1},
         {"score_pooling": "std"},
+        {"gmm.covariance_type": "round"},
     ],
 )
 def test_settings_that_a_lane_cannot_have_are_refused(settings: dict) -> None:

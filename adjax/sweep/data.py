@@ -26,11 +26,6 @@ from adjax.types import DataError
 _BATCH = 64  # clips pooled at once
 
 
-def front_end(config: FeatureConfig) -> FeatureConfig:
-    """What is extracted from the clips: the frames, where lanes pool them with different r."""
-    return replace(config, pooling="none", gwrp_r=0.0) if config.pooling == "gwrp" else config
-
-
 @dataclass
 class Machine:
     """Features of one machine's clips, and the sets of rows that its lanes are fitted to.
@@ -85,17 +80,19 @@ def load_machine(
     channel: Channel,
     cache: Path | None,
 ) -> Machine:
-    """Read one machine's clips.
+    """Read one machine's clips; where `ratios` are given, their frames, which the lanes pool.
 
     Raises:
         DataError: it has no training or no test clips, or none of them can be read.
     """
+    if ratios is not None:
+        features = replace(features, pooling="none")
     parts = []
     for split in ("train", "test"):
         own = clips.select(split=split)
         if not len(own):
             raise DataError(f"there are no {split} clips of this machine")
-        parts.append(extract(own, front_end(features), channel=channel, cache=cache))
+        parts.append(extract(own, features, channel=channel, cache=cache))
     return Machine(parts[0], parts[1], number, ratios)
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from adjax.data.audio import Channel
 from adjax.data.dcase import ClipTable
 from adjax.features.recipes import FeatureConfig
 from adjax.pipeline import RunConfig
 from adjax.store import hold
-from adjax.sweep.data import Machine, front_end, load_machine
+from adjax.sweep.data import Machine, load_machine
 from adjax.sweep.models import score_autoencoders, score_mixtures
 from adjax.sweep.results import Chunk, LaneResult, SweepResult, lane_result, load_chunk, measure, save_chunk
 from adjax.sweep.settings import Sweep, static_part
@@ -81,8 +82,8 @@ def run_sweep(
         (folder / CHUNKS).mkdir(exist_ok=True)
         for number, name in enumerate(machines):
             own = clips.select(machine_type=name[0], machine_id=name[1])
-            for features, lanes in _by(lambda i: front_end(configs[i].features), range(len(configs))).items():
-                run.front_end(own, features, number, lanes)
+            for lanes in _by(lambda i: _front_end(configs[i]), range(len(configs))).values():
+                run.front_end(own, number, lanes)
         result = run.result(machines)
         result.write(folder / TABLE)
     return result
@@ -111,12 +112,13 @@ class _Run:
         self.n_resumed = self.n_computed = 0
         self.started = time.perf_counter()
 
-    def front_end(self, clips: ClipTable, features: FeatureConfig, number: int, lanes: list[int]) -> None:
+    def front_end(self, clips: ClipTable, number: int, lanes: list[int]) -> None:
         """All lanes of one machine behind one front end."""
         name = (clips[0].machine_type, clips[0].machine_id)
-        pooled = {c.features.gwrp_r for c in (self.configs[i] for i in lanes) if c.features.pooling == "gwrp"}
-        ratios = tuple(sorted(pooled)) or None
-        channel = self.configs[lanes[0]].channel
+        features, channel = _front_end(self.configs[lanes[0]])
+        ratios = None
+        if features.pooling == "gwrp":
+            ratios = tuple(sorted({self.configs[i].features.gwrp_r for i in lanes}))
         try:
             machine = load_machine(clips, features, number, ratios, channel=channel, cache=self.cache)
         except DataError as error:
@@ -171,6 +173,11 @@ class _Run:
         lanes = tuple(self.found[*name, i] for name in machines for i in range(len(self.configs)))
         failures = {str(error): error for error in self.failures}
         return SweepResult(lanes, self.clips, tuple(failures.values()), self.n_resumed)
+
+
+def _front_end(config: RunConfig) -> tuple[FeatureConfig, Channel]:
+    """What the clips go through; r comes later, for all lanes at once."""
+    return replace(config.features, gwrp_r=0.0), config.channel
 
 
 def _by(key: Callable[[int], object], lanes: Sequence[int]) -> Mapping[Any, list[int]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from adjax.detectors.autoencoder import AutoencoderConfig, AutoencoderHyper
 from adjax.detectors.gmm import GmmConfig, GmmHyper
-from adjax.pipeline import RunConfig
+from adjax.pipeline import RunConfig, make_detector
 from adjax.types import SettingsError
 
 
@@ -129,6 +129,7 @@ def _checked(config: RunConfig) -> RunConfig:
             "an autoencoder's lanes differ in autoencoder.bottleneck, autoencoder_hyper.learning_rate, "
             "autoencoder_hyper.weight_decay and seed; its other hyper-parameters stay at their defaults"
         )
+    make_detector(config)
     if not 0 <= config.features.gwrp_r <= 1:
         raise SettingsError(f"features.gwrp_r={config.features.gwrp_r} must lie in [0, 1]")
     if config.score_pooling == "std" and config.features.pooling != "none":
