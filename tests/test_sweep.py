@@ -191,7 +191,12 @@ def test_lanes_that_share_a_compile() -> None:
     axes = {**AXES, "gmm.n_components": (1, 2, 3, 4, 5, 8), "gmm_hyper.reg_covar": (1e-3, 1e-2)}
     assert {static_part(c).gmm.n_components for c in grid(BASE, axes).configs} == {1, 2, 4, 8}
     assert len({static_part(c) for c in grid(BASE, axes).configs}) == 4
-    widths = {"model": ("autoencoder",), "autoencoder.bottleneck": (1, 2, 3), "seed": (0, 1)}
+    widths = {
+        "model": ("autoencoder",),
+        "autoencoder.n_context": (1,),
+        "autoencoder.bottleneck": (1, 2, 3),
+        "seed": (0, 1),
+    }
     assert len({static_part(c) for c in grid(BASE, widths).configs}) == 1
 
 
