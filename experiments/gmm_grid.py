@@ -112,7 +112,8 @@ def effects_of(result: SweepResult) -> Effects:
     Intervals are over resampled test clips, which all lanes of a machine share. A grid has every combination, so the
     other settings cancel.
     """
-    axes = list(result.lanes[0].settings)
+    values = {axis: {lane.settings[axis] for lane in result.lanes} for axis in result.lanes[0].settings}
+    axes = [axis for axis, own in values.items() if len(own) > 1]
     by_machine: list[tuple[list[LaneResult], np.ndarray]] = []
     for name, clips in result.clips.items():
         lanes = [lane for lane in result.lanes if (lane.machine_type, lane.machine_id) == name]
