@@ -1,6 +1,6 @@
 """adjax: anomalous sound detection for industrial machines in JAX, trained on normal sounds only.
 
-Floors, from the ground up: `types`; `data`, `features` and `detectors`; `evaluation`; `pipeline` and `synth`;
+Floors, from the ground up: `types`; `data`, `features` and `detectors`; `evaluation`; `pipeline`, `sweep` and `synth`;
 `report` and `app`.
 """
 
@@ -10,6 +10,7 @@ from adjax.detectors.gmm import GaussianMixture, GmmConfig, GmmHyper, fit_lanes,
 from adjax.evaluation.metrics import Metrics, evaluate
 from adjax.features.recipes import FeatureConfig, make_features
 from adjax.pipeline import Result, RunConfig, extract, extract_splits, fit_and_score
+from adjax.sweep import Sweep, run_sweep
 from adjax.types import (
     AdjaxError,
     ClipBatch,
@@ -41,6 +42,7 @@ __all__ = [
     "Result",
     "RunConfig",
     "SettingsError",
+    "Sweep",
     "evaluate",
     "extract",
     "extract_splits",
@@ -51,4 +53,5 @@ __all__ = [
     "make_features",
     "make_gmm",
     "read_labels",
+    "run_sweep",
 ]

@@ -237,7 +237,7 @@ def _fit_group(
     if config.standardize:
         standardizer = jax.jit(fit_standardizer)(train.rows)
         transform = lambda rows: jax.jit(standardize)(standardizer, rows)  # noqa: E731
-    rows, weights = _pad_rows(np.asarray(transform(train.rows)), weights)
+    rows, weights = pad_rows(np.asarray(transform(train.rows)), weights)
     more = []
     if config.model == "autoencoder" and config.autoencoder.n_domains > 1:
         domain = domain_of_rows(train)
@@ -262,7 +262,7 @@ def _score_group(
     transform: Callable[[np.ndarray], Any],
     test: ClipFeatures,
 ) -> np.ndarray:
-    rows, _ = _pad_rows(np.asarray(transform(test.rows)), np.zeros(len(test.rows), np.float32))
+    rows, _ = pad_rows(np.asarray(transform(test.rows)), np.zeros(len(test.rows), np.float32))
     return np.asarray(score(params, rows))[: len(test.rows)]
 
 
@@ -303,7 +303,7 @@ def pool_scores(
     return pooled, failures
 
 
-def _pad_rows(rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pad_rows(rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pad to a multiple of 2^(floor(log2 n) - 3), at most 12.5% more: machines of like size share a compile."""
     n_rows = len(rows)
     step = 1 << max(n_rows.bit_length() - 4, 0)

@@ -1,4 +1,4 @@
-"""The command line: `adjax run`, `adjax synth` and `adjax cache`."""
+"""The command line: `adjax run`, `adjax sweep`, `adjax synth` and `adjax cache`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from rich.progress import (
 
 from adjax import synth
 from adjax.app.cache import Cache, manage_cache
+from adjax.app.sweep import SweepCommand, sweep
 from adjax.data.cache import default_folder
 from adjax.data.dcase import ClipTable, index_folder, read_labels
 from adjax.detectors.autoencoder import RECIPES
@@ -173,6 +174,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console()
     commands: Any = (
         Annotated[Run, tyro.conf.subcommand("run", prefix_name=False)]
+        | Annotated[SweepCommand, tyro.conf.subcommand("sweep", prefix_name=False)]
         | Annotated[Synth, tyro.conf.subcommand("synth", prefix_name=False)]
         | Annotated[Cache, tyro.conf.subcommand("cache", prefix_name=False)]
     )
@@ -186,6 +188,8 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(command, Cache):
             manage_cache(command, console)
             return OK
+        if isinstance(command, SweepCommand):
+            return OK if sweep(command, console) else SOME_FAILED
         return run(command, console) if isinstance(command, Run) else write_synthetic(command, console)
     except AdjaxError as error:
         Console(stderr=True).print(f"[bold red]adjax:[/] {escape(str(error))}", soft_wrap=True)

@@ -205,3 +205,21 @@ def test_channels_of_real_multichannel_clips(shared: Path) -> None:
     first, last, mean = (read_clip(path, channel=channel).samples for channel in (0, 7, "mean"))
     assert first.shape == last.shape == mean.shape
     assert not np.array_equal(first, last)
+
+
+def test_a_sweep_writes_its_table_and_figure_and_goes_on(tree: Path, tmp_path: Path, capsys) -> None:
+    options = ["--n-components", "1", "--covariance-type", "diag", "--gwrp-r", "0.2", "0.9", "--seeds", "2"]
+    command = ["sweep", "--data", str(tree), "--out", str(tmp_path), "--n-mels", "16", *options]
+    assert main(command) == OK
+    with open(tmp_path / "lanes.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["features.gwrp_r"], row["seed"]) for row in rows] == [
+        ("0.2", "0"),
+        ("0.2", "1"),
+        ("0.9", "0"),
+        ("0.9", "1"),
+    ]
+    assert all(0 <= float(row["auc_low"]) <= float(row["auc"]) <= 1 for row in rows)
+    assert (tmp_path / "figures" / "heat_map.png").stat().st_size > 1000
+    assert main([*command, "--model", "gmm"]) == OK
+    assert "4 of 4 lanes were there already" in capsys.readouterr().out

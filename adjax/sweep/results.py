@@ -1,0 +1,221 @@
+"""What a sweep leaves behind: a file a chunk with every per-clip score, and a tidy table of the lanes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from adjax.data.dcase import ClipTable
+from adjax.evaluation.device import bootstrap_counts, bootstrap_intervals, roc_areas
+from adjax.features.batch import map_clips
+from adjax.sweep.models import Scored
+from adjax.types import AdjaxError, StoreError
+
+MEASURES = ("auc", "auc_low", "auc_high", "pauc", "pauc_low", "pauc_high")
+
+
+class Chunk(NamedTuple):
+    """The lanes of one file.
+
+    Attributes:
+        scored: scores and how the fits ended.
+        measures: (n_lanes, 6) float, MEASURES; NaN without labels of both kinds, or without scores.
+    """
+
+    scored: Scored
+    measures: np.ndarray
+
+
+@dataclass(frozen=True)
+class LaneResult:
+    """One lane on one machine.
+
+    Attributes:
+        machine_type: for example "slider".
+        machine_id: for example "id_00".
+        settings: the fields that the lane changes, as in `Sweep.settings`.
+        status: how its fit ended, or why there is none.
+        objective: what the fit optimised, at its end; NaN where there is none.
+        n_steps: iterations or epochs made.
+        auc: with the limits of its 95% bootstrap interval; NaN where the test clips have no labels of both kinds,
+            or the lane no scores.
+        auc_low: see `auc`.
+        auc_high: see `auc`.
+        pauc: the same.
+        pauc_low: the same.
+        pauc_high: the same.
+        chunk: file of the scores, in the sweep's folder; "" where there are none.
+        row: of the lane in that file.
+        scores: (n_clips,) float32, one for each of `SweepResult.clips` of the machine; empty where there are none.
+    """
+
+    machine_type: str
+    machine_id: str
+    settings: Mapping[str, Any]
+    status: str
+    objective: float
+    n_steps: int
+    auc: float
+    auc_low: float
+    auc_high: float
+    pauc: float
+    pauc_low: float
+    pauc_high: float
+    chunk: str
+    row: int
+    scores: np.ndarray
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has no scores."""
+        return len(self.scores) == 0
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """All lanes, machine by machine, in the order of the sweep's settings.
+
+    Attributes:
+        lanes: what each found out.
+        clips: of each machine, by (type, id): the test clips that its lanes have scores for.
+        failures: clips and machines that could not be used.
+        n_resumed: lanes whose results an earlier run had left.
+    """
+
+    lanes: tuple[LaneResult, ...]
+    clips: Mapping[tuple[str, str], ClipTable]
+    failures: tuple[AdjaxError, ...]
+    n_resumed: int
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The tidy table: a dictionary a lane, for `csv.DictWriter` or `pandas.DataFrame`."""
+        plain = [name for name in LaneResult.__dataclass_fields__ if name not in ("settings", "scores")]
+        axes = dict.fromkeys(name for lane in self.lanes for name in lane.settings)
+        return [
+            {
+                **{name: getattr(lane, name) for name in plain[:2]},
+                **{name: lane.settings.get(name, "") for name in axes},
+                **{name: getattr(lane, name) for name in plain[2:]},
+            }
+            for lane in self.lanes
+        ]
+
+    def write(self, path: Path) -> Path:
+        """Write the table as CSV, whole or not at all; what is not known is an empty cell."""
+        rows = self.rows()
+        partial_path = path.with_name(path.name + ".partial")
+        with open(partial_path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({k: "" if v != v else v for k, v in row.items()} for row in rows)
+        os.replace(partial_path, path)
+        return path
+
+
+def lane_result(
+    name: tuple[str, str], settings: Mapping[str, Any], chunk: Chunk | None, source: str, row: int
+) -> LaneResult:
+    """One lane out of its chunk.
+
+    Args:
+        name: type and id of the machine.
+        settings: of the lane.
+        chunk: what it found out; None: nothing.
+        source: the chunk's file, or, without one, the reason.
+        row: of the lane in its chunk.
+    """
+    if chunk is None:
+        nothing: dict[str, Any] = dict.fromkeys(MEASURES, math.nan)
+        return LaneResult(
+            *name, settings, source, math.nan, 0, **nothing, chunk="", row=0, scores=np.zeros(0)
+        )
+    scores, objective, n_steps, status = (values[row] for values in chunk.scored)
+    measures: dict[str, Any] = dict(zip(MEASURES, chunk.measures[row].tolist(), strict=True))
+    if np.isnan(scores).all():
+        scores, source = scores[:0], ""
+    return LaneResult(
+        *name,
+        settings,
+        str(status),
+        float(objective),
+        int(n_steps),
+        **measures,
+        chunk=source,
+        row=row,
+        scores=scores,
+    )
+
+
+def measure(scores: np.ndarray, labels: np.ndarray, n_resamples: int) -> np.ndarray:
+    """AUC, pAUC and their bootstrap intervals of many lanes on the same clips.
+
+    Args:
+        scores: (n_lanes, n_clips) float32; a lane of NaN has no metrics, a clip that is NaN in all lanes no part.
+        labels: (n_clips,) int, 1 = anomaly, 0 = normal, negative = unknown.
+        n_resamples: of the bootstrap; all lanes share the resamples.
+
+    Returns:
+        (n_lanes, 6) float, MEASURES; all NaN without labels of both kinds.
+    """
+    if not {0, 1} <= set(labels.tolist()):
+        return np.full((len(scores), len(MEASURES)), np.nan)
+    return np.asarray(_measure(jnp.asarray(scores), jnp.asarray(labels), n_resamples))
+
+
+@partial(jax.jit, static_argnums=2)
+def _measure(scores: Array, labels: Array, n_resamples: int) -> Array:
+    weight = ((labels >= 0) & jnp.isfinite(scores).any(axis=0)).astype(scores.dtype)
+    counts = bootstrap_counts(jax.random.key(0), labels, weight, n_resamples)
+
+    def one(own: Array) -> Array:
+        areas = roc_areas(own, labels, weight)
+        low, high = bootstrap_intervals(own, labels, counts)
+        return jnp.stack([areas.auc, low.auc, high.auc, areas.pauc, low.pauc, high.pauc])
+
+    return map_clips(one, scores, batch_size=64)
+
+
+def save_chunk(path: Path, chunk: Chunk, names: Sequence[str], settings: Sequence[str]) -> None:
+    """Write a chunk whole or not at all, with the clips' names and the lanes' settings beside their scores.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    partial_path = path.with_name(path.name + ".partial")
+    try:
+        with open(partial_path, "wb") as file:
+            np.savez(
+                file,
+                **chunk.scored._asdict(),
+                measures=chunk.measures,
+                clips=np.array(list(names)),
+                settings=np.array(json.dumps(list(settings))),
+            )
+        os.replace(partial_path, path)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
+        ) from error
+
+
+def load_chunk(path: Path) -> Chunk | None:
+    """Read a chunk; None where there is none or it is damaged (then it is computed again)."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            scored = Scored(*(arrays[name] for name in Scored._fields))
+            return Chunk(scored, arrays["measures"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
