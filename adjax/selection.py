@@ -9,7 +9,8 @@ each lane's score is brought to the scale of what normal clips score when they a
 largest is the clip's score. Every lane then has about the same rate of false alarms, and a fault need show in only one.
 
 Where the constants come from: rule, views, resolutions and priors were chosen on simulated machines of seven kinds
-(adjax's slide rail is one), and tried on three other kinds. Real clips were looked at eight times meanwhile: that
+(adjax's slide rail is one), and tried on three made later, whose scores had a say in the cut to 14
+lanes. Real clips were looked at eight times meanwhile: that
 real fans need the averages of 16 bands and the diagonal lane was learnt there (on simulated machines they make no
 difference), and that the spread should be the upper side's, from their normal clips alone.
 """

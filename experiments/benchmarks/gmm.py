@@ -32,7 +32,7 @@ from adjax.detectors.gmm.lanes import fit_lanes
 from adjax.features import gwrp
 from experiments.benchmarks._harness import Case, PeerStopped, Row, SubprocessPeer, find_peer, main
 
-LIMIT_S = 90.0  # for one run of a peer; gmmx 0.7 hangs on the large fit on two cores
+LIMIT_S = 90.0  # for one run of a peer; gmmx 0.7 took over 400 on the large fit
 FIGURE = Path("experiments/figures/gmm_growth.png")
 N_COMPONENTS = (1, 2, 4, 8)
 N_CLIPS = (968, 968, 434)

@@ -1,7 +1,7 @@
 """Products with symmetric and triangular results, without the half that is redundant.
 
 XLA knows neither TRMM nor SYRK on a CPU. Cutting the triangle into panels leaves out most of the blocks that are
-zero, or mirrored: measured on one core for 128 features and 1,024 rows, 1.3 times faster for the product with a
+zero, or mirrored: in a trial on one core, with 128 features and 1,024 rows, 1.3 times faster for the product with a
 factor and 1.2 times for the moments. An accelerator likes one large product better.
 """
 
