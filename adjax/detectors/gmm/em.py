@@ -132,7 +132,8 @@ def gather(kind: CovarianceType, mixture: Mixture, x: Array, weights: Array) -> 
 def gather_expanded(kind: CovarianceType, mixture: Mixture, x: Array, weights: Array) -> Statistics:
     """`gather` of a diag or spherical mixture by matrix products, (x - m)² expanded into x² - 2xm + m².
 
-    In a trial on one core (64 features, 16 components) it was three times as fast; `is_narrow` says when rounding forbids it.
+    In a trial on one core (64 features, 16 components) it was three times as fast; `is_narrow` says when rounding
+    forbids it.
     """
     means, inverse_std = mixture.means, _per_feature(kind, mixture)
     d = means.shape[1]
