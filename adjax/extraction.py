@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -165,9 +166,9 @@ def _extract(
         report(len(failures))
     writes: list[Future[bool]] = []
     with ThreadPoolExecutor(1, thread_name_prefix="adjax-store") as writer:
-        for loaded in batches:
+        for loaded, values in _ahead(compute, batches):
             # The rows after the good clips are padding of the batch.
-            for value, info, row in zip(compute(loaded.batch), loaded.infos, loaded.rows, strict=False):
+            for value, info, row in zip(values, loaded.infos, loaded.rows, strict=False):
                 i = int(new[row])
                 places[i][:] = value[: n_rows[i]]
                 infos[i] = info
@@ -186,3 +187,18 @@ def _extract(
     every = ClipFeatures(clips, rows, offsets)
     chosen = every if len(good) == len(clips) else every.at(good)
     return replace(chosen, failures=tuple(failures), notes=notes)
+
+
+def _ahead(
+    compute: Callable[[ClipBatch], np.ndarray], batches: Iterable[LoadedBatch]
+) -> Iterator[tuple[LoadedBatch, np.ndarray]]:
+    """Each batch with its features, the next one already begun: no core waits for the slowest part of a batch."""
+    with ThreadPoolExecutor(2, thread_name_prefix="adjax-extract") as pool:
+        waiting: deque[tuple[LoadedBatch, Future[np.ndarray]]] = deque()
+        for loaded in batches:
+            waiting.append((loaded, pool.submit(compute, loaded.batch)))
+            if len(waiting) == 2:
+                loaded, values = waiting.popleft()
+                yield loaded, values.result()
+        for loaded, values in waiting:
+            yield loaded, values.result()

@@ -29,7 +29,9 @@ MAX_SAMPLES = 2**31 - 1  # `ClipBatch.n_valid` is int32
 # Sizes that sox and ffmpeg write into a pipe, where they cannot know the length.
 _UNKNOWN_SIZES = (0x7FFFF000, 0xFFFFFFFF)
 _RENEW = "copy or download it again"
-_BLOCK = 2**20  # frames decoded at once: of 8 channels only the wanted one is ever held for a whole clip
+_BLOCK = (
+    2**18
+)  # samples of all channels decoded at once: of 8 channels only the wanted one is held for a whole clip
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,13 @@ class AudioInfo:
         sr: sampling rate in Hz.
         n_samples: samples in each channel.
         n_channels: number of channels.
+        plain: whether it is WAV of 16-bit integers, which takes no decoding but a copy.
     """
 
     sr: int
     n_samples: int
     n_channels: int
+    plain: bool
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,17 @@ def read_info(path: str | os.PathLike[str]) -> AudioInfo:
             says. A truncated FLAC file shows only when it is decoded.
     """
     with _open(path) as file:
-        return AudioInfo(file.samplerate, file.frames, file.channels)
+        plain = file.subtype == "PCM_16" and file.format in ("WAV", "WAVEX", "RF64")
+        return AudioInfo(file.samplerate, file.frames, file.channels, plain)
 
 
-def read_clip(path: str | os.PathLike[str], *, sr: int | None = 16000, channel: Channel = 0) -> AudioClip:
+def read_clip(
+    path: str | os.PathLike[str],
+    *,
+    sr: int | None = 16000,
+    channel: Channel = 0,
+    out: np.ndarray | None = None,
+) -> AudioClip:
     """Decode one clip to mono float32.
 
     Integer samples are divided by 2^(bits - 1). Float files are taken as they are, beyond 1.0 too: rescaling
@@ -88,24 +99,33 @@ def read_clip(path: str | os.PathLike[str], *, sr: int | None = 16000, channel: 
         sr: wanted rate in Hz; None keeps the file's. Another rate is converted by soxr, quality "HQ".
         channel: which channel of a multi-channel file, counted from 0 (DCASE took channel 0 of MIMII), or
             "mean" of all.
+        out: (n_samples,) float32 that the samples are written to, a row of a batch for example; None: a new array.
 
     Returns:
-        The clip; `samples` has exactly `resampled_length(n_samples, sr_file, sr)` samples.
+        The clip; `samples` (`out`, if given) has exactly `resampled_length(n_samples, sr_file, sr)` samples.
 
     Raises:
-        ClipError: what `read_info` raises, and: no such channel, truncated or damaged data, NaN or infinity.
+        ClipError: what `read_info` raises, and: no such channel, truncated or damaged data, NaN or infinity, or not
+            as many samples as `out` has room for.
         SettingsError: `sr` or `channel` make no sense.
     """
     check_settings(sr=sr, channel=channel)
     with _open(path) as file:
         check_channel(path, channel, file.channels)
-        samples = _decode(path, file, channel)
-        sr_file, n_channels = file.samplerate, file.channels
+        n_samples, sr_file, n_channels = file.frames, file.samplerate, file.channels
+        sr = sr_file if sr is None else sr
+        if out is not None and len(out) != resampled_length(n_samples, sr_file, sr):
+            raise ClipError(path, "changed while it was read; run again when nobody writes to it")
+        samples = out if out is not None and sr == sr_file else np.empty(n_samples, np.float32)
+        _decode(path, file, channel, samples)
     peak = float(max(samples.max(), -samples.min()))
     if not np.isfinite(peak):
         raise ClipError(path, "holds NaN or infinite samples; export it again or leave it out")
-    sr = sr_file if sr is None else sr
-    return AudioClip(_resample(samples, sr_file, sr), sr, sr_file, n_channels, peak)
+    samples = _resample(samples, sr_file, sr)
+    if out is not None and out is not samples:
+        out[:] = samples
+        samples = out
+    return AudioClip(samples, sr, sr_file, n_channels, peak)
 
 
 def write_wav(path: str | os.PathLike[str], samples: np.ndarray, sr: int) -> None:
@@ -201,7 +221,7 @@ def _missing_bytes(raw: BinaryIO) -> int:
     head = raw.read(12)
     if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
         return 0
-    size, position, long_length = raw.seek(0, os.SEEK_END), 12, None
+    size, position, long_length = os.fstat(raw.fileno()).st_size, 12, None
     while position + 8 <= size:
         raw.seek(position)
         name, length = struct.unpack("<4sI", raw.read(8))
@@ -215,22 +235,28 @@ def _missing_bytes(raw: BinaryIO) -> int:
     return 0
 
 
-def _decode(path: str | os.PathLike[str], file: soundfile.SoundFile, channel: Channel) -> np.ndarray:
-    """One channel, or the mean, of the whole file: (n_samples,) float32."""
-    blocks: list[np.ndarray] = []
-    n_read = 0
+def _decode(
+    path: str | os.PathLike[str], file: soundfile.SoundFile, channel: Channel, out: np.ndarray
+) -> None:
+    """Fill `out` (n_samples,) with one channel, or the mean, of the whole file."""
     # NumPy converts 16 bits to float32 in a quarter of libsndfile's time, to the same values.
     dtype, scale = ("int16", np.float32(2**-15)) if file.subtype == "PCM_16" else ("float32", np.float32(1))
-    while n_read < file.frames:
+    n_block = min(len(out), max(1, _BLOCK // file.channels))
+    block = np.empty((n_block, file.channels), dtype)
+    n_read = 0
+    while n_read < len(out):
         try:
-            block = file.read(_BLOCK, dtype=dtype, always_2d=True)
+            n = file.buffer_read_into(block, dtype)
         except soundfile.LibsndfileError as error:
             raise ClipError(path, f"is truncated or damaged ({_what(error)}); {_RENEW}") from error
-        if len(block) == 0:
-            raise ClipError(path, f"is truncated: {n_read} of {file.frames} samples are there; {_RENEW}")
-        n_read += len(block)
-        blocks.append((block * scale).mean(axis=1) if channel == "mean" else block[:, channel] * scale)
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        if n == 0:
+            raise ClipError(path, f"is truncated: {n_read} of {len(out)} samples are there; {_RENEW}")
+        place = out[n_read : n_read + n]
+        if channel == "mean":
+            np.mean(block[: len(place)] * scale, axis=1, out=place)
+        else:
+            np.multiply(block[: len(place), channel], scale, out=place)
+        n_read += n
 
 
 def _resample(samples: np.ndarray, sr_file: int, sr: int) -> np.ndarray:

@@ -41,12 +41,14 @@ class Scan:
         sr: the rate in Hz; None if the files' own was asked for and no file is readable.
         failures: one error for each 0 in `n_samples`, in that order.
         notes: what will be done to the clips, one line a kind: resampled, reduced from several channels.
+        plain: whether reading all clips is little more than copying (see `AudioInfo`), at rate `sr` as they are.
     """
 
     n_samples: np.ndarray
     sr: int | None
     failures: tuple[ClipError, ...]
     notes: tuple[str, ...]
+    plain: bool = False
 
 
 class BatchPlan(NamedTuple):
@@ -105,7 +107,7 @@ def scan(
         clips: the table.
         sr: rate in Hz that the clips will have; None for the files' own, which must then be one and the same.
         channel: as in `audio.read_clip`.
-        n_threads: None for one a core, at most 8.
+        n_threads: None for one for two cores, at most 4.
 
     Raises:
         DataError: `sr` is None and the clips differ in rate.
@@ -121,19 +123,25 @@ def scan(
             return error
         return info
 
-    with ThreadPoolExecutor(_n_threads(n_threads)) as pool:
-        found = list(pool.map(header, clips))
+    def headers(share: slice) -> list[AudioInfo | ClipError]:
+        return [header(clips[i]) for i in range(share.start, share.stop)]
+
+    n_threads = _n_threads(n_threads, plain=True)
+    with ThreadPoolExecutor(n_threads) as pool:
+        found = [item for part in pool.map(headers, _shares(len(clips), n_threads)) for item in part]
     infos = [item for item in found if isinstance(item, AudioInfo)]
     rates = Counter(info.sr for info in infos)
     if sr is None and len(rates) > 1:
         counts = ", ".join(f"{n} at {rate} Hz" for rate, n in sorted(rates.items()))
         raise DataError(f"the clips differ in sampling rate ({counts}); choose one, for example sr=16000")
     lengths = [resampled_length(i.n_samples, i.sr, sr) if isinstance(i, AudioInfo) else 0 for i in found]
+    sr = sr or next(iter(rates), None)
     return Scan(
         np.array(lengths, np.int64),
-        sr or next(iter(rates), None),
+        sr,
         tuple(item for item in found if isinstance(item, ClipError)),
         _header_notes([(info.sr, info.n_channels) for info in infos], sr, channel),
+        plain=all(info.plain and info.sr == sr for info in infos),
     )
 
 
@@ -193,7 +201,8 @@ def load_batches(
         channel: as in `audio.read_clip`.
         batch_size: largest number of clips in a batch; shapes as in `plan_batches`.
         max_samples: bound on a batch's samples, as in `plan_batches`.
-        n_threads: None for one a core, at most 8.
+        n_threads: None for one a core, at most 8; half as many for plain clips (see `Scan`), of which two threads
+            read no more than one.
         n_ahead: batches decoded ahead; 0 decodes only when asked.
         scanned: what `scan` returned for the same clips and settings, if it was called before.
 
@@ -207,7 +216,6 @@ def load_batches(
     """
     if n_ahead < 0:
         raise SettingsError(f"n_ahead={n_ahead}; give 0 or more")
-    n_threads = _n_threads(n_threads)
     if scanned is None:
         scanned = scan(clips, sr=sr, channel=channel, n_threads=n_threads)
     elif len(scanned.n_samples) != len(clips) or sr not in (None, scanned.sr):
@@ -215,6 +223,7 @@ def load_batches(
             f"`scanned` is of {len(scanned.n_samples)} clips at {scanned.sr} Hz, "
             f"not of these {len(clips)} at {sr} Hz; scan them with the same settings"
         )
+    n_threads = _n_threads(n_threads, plain=scanned.plain)
     plans = plan_batches(scanned.n_samples, batch_size=batch_size, max_samples=max_samples)
     if len(clips) and not plans:
         raise DataError(f"none of the {len(clips)} clips can be read; the first: {scanned.failures[0]}")
@@ -232,13 +241,16 @@ def _stream(
     failures, notes = scanned.failures, scanned.notes
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="adjax-loader")
 
-    def start(plan: BatchPlan) -> tuple[BatchPlan, np.ndarray, list[Future[ClipInfo | ClipError]]]:
-        samples = np.zeros((plan.n_rows, plan.n_padded), np.float32)
-        jobs = [
-            pool.submit(_read_into, samples[i, : scanned.n_samples[row]], clips[row], scanned.sr, channel)
-            for i, row in enumerate(plan.rows)
-        ]
-        return plan, samples, jobs
+    def start(plan: BatchPlan) -> tuple[BatchPlan, np.ndarray, list[Future[list[ClipInfo | ClipError]]]]:
+        samples = _aligned_zeros(plan.n_rows, plan.n_padded)
+
+        def read(share: slice) -> list[ClipInfo | ClipError]:
+            return [
+                _read_into(out[: scanned.n_samples[row]], clips[row], scanned.sr, channel)
+                for out, row in zip(samples[share], plan.rows[share], strict=False)
+            ]
+
+        return plan, samples, [pool.submit(read, share) for share in _shares(len(plan.rows), n_threads)]
 
     try:
         waiting = deque(start(plan) for plan in plans[:n_ahead])
@@ -251,28 +263,33 @@ def _stream(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _aligned_zeros(n_rows: int, n_columns: int) -> np.ndarray:
+    """(n_rows, n_columns) float32 of zeros, at an address that lets JAX on a CPU take them without a copy."""
+    size = n_rows * n_columns
+    room = np.zeros(size + 16, np.float32)
+    first = -room.ctypes.data % 64 // room.itemsize
+    return room[first : first + size].reshape(n_rows, n_columns)
+
+
 def _read_into(out: np.ndarray, clip: Clip, sr: int | None, channel: Channel) -> ClipInfo | ClipError:
     """Decode a clip into its place in the batch; returns its info, or why it cannot be used."""
     try:
-        audio = read_clip(clip.path, sr=sr, channel=channel)
+        audio = read_clip(clip.path, sr=sr, channel=channel, out=out)
     except ClipError as error:
         return error
-    if audio.samples.shape != out.shape:
-        return ClipError(clip.path, "changed while it was read; run again when nobody writes to it")
-    out[:] = audio.samples
     return ClipInfo(audio.sr_file, audio.n_channels, audio.peak)
 
 
 def _finish(
     plan: BatchPlan,
     samples: np.ndarray,
-    jobs: list[Future[ClipInfo | ClipError]],
+    jobs: list[Future[list[ClipInfo | ClipError]]],
     n_samples: np.ndarray,
     failures: tuple[ClipError, ...],
     notes: tuple[str, ...],
 ) -> LoadedBatch:
     """Wait for a batch and close the gaps that failed clips left."""
-    results = [job.result() for job in jobs]
+    results = [result for job in jobs for result in job.result()]
     infos = tuple(result for result in results if isinstance(result, ClipInfo))
     failures += tuple(result for result in results if isinstance(result, ClipError))
     good = np.array([isinstance(result, ClipInfo) for result in results])
@@ -313,13 +330,21 @@ def _peak_notes(peaks: list[float]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _shares(n: int, n_threads: int) -> list[slice]:
+    """Consecutive parts of n things, one a thread: a task a thing would cost as much as reading a header does."""
+    size = -(-n // n_threads)
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)] if n else []
+
+
 def _round_up(n: int) -> int:
     """The next multiple of 2^(floor(log2 n) - 3), at most 12.5 % more."""
     step = 1 << max(n.bit_length() - 4, 0)
     return -(-n // step) * step
 
 
-def _n_threads(n_threads: int | None) -> int:
+def _n_threads(n_threads: int | None, *, plain: bool) -> int:
+    """One a core, at most 8; half as many for `plain` work, which mostly holds or awaits Python's lock."""
     if n_threads is not None and n_threads < 1:
         raise SettingsError(f"n_threads={n_threads}; give at least 1, or None")
-    return n_threads or min(os.cpu_count() or 1, 8)
+    n_cores = min(os.cpu_count() or 1, 8)
+    return n_threads or (max(1, n_cores // 2) if plain else n_cores)

@@ -50,7 +50,29 @@ def test_formats(tmp_path: Path, name: str, subtype: str, step: float, sr: int) 
     assert (clip.sr, clip.sr_file, clip.n_channels) == (sr, sr, 1)
     assert clip.peak == np.abs(clip.samples).max()
     np.testing.assert_allclose(clip.samples, samples, rtol=0, atol=step)
-    assert read_info(tmp_path / name) == audio.AudioInfo(sr, 1000, 1)
+    plain = (name, subtype) == ("x.wav", "PCM_16")
+    assert read_info(tmp_path / name) == audio.AudioInfo(sr, 1000, 1, plain)
+
+
+@pytest.mark.parametrize("sr_file", [16000, 8000])
+def test_into_a_given_array(tmp_path: Path, sr_file: int) -> None:
+    soundfile.write(tmp_path / "x.wav", noise((1000,)), sr_file)
+    expected = read_clip(tmp_path / "x.wav").samples
+    batch = np.full((2, len(expected)), np.nan, np.float32)
+    clip = read_clip(tmp_path / "x.wav", out=batch[1])
+    assert np.shares_memory(clip.samples, batch)
+    np.testing.assert_array_equal(batch[1], expected)
+    assert np.isnan(batch[0]).all()
+    with pytest.raises(ClipError, match="changed while it was read"):
+        read_clip(tmp_path / "x.wav", out=batch[1, 1:])
+
+
+@pytest.mark.parametrize("channel", [0, 1, "mean"])
+def test_blocks_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channel: audio.Channel) -> None:
+    soundfile.write(tmp_path / "x.wav", noise((1000, 2)), 16000)
+    expected = read_clip(tmp_path / "x.wav", channel=channel).samples
+    monkeypatch.setattr(audio, "_BLOCK", 2 * 37)
+    np.testing.assert_array_equal(read_clip(tmp_path / "x.wav", channel=channel).samples, expected)
 
 
 def test_channels(tmp_path: Path) -> None:
@@ -67,7 +89,7 @@ def test_channels(tmp_path: Path) -> None:
 
 def test_real_clip_of_eight_channels(shared: Path) -> None:
     path = shared / "data" / "multichannel" / "slider_id_00_normal_8ch.wav"
-    assert read_info(path) == audio.AudioInfo(16000, 160000, 8)
+    assert read_info(path) == audio.AudioInfo(16000, 160000, 8, plain=True)
     every, _ = soundfile.read(path, dtype="float32")
     np.testing.assert_array_equal(read_clip(path).samples, every[:, 0])
     np.testing.assert_array_equal(read_clip(path, channel=7).samples, every[:, 7])
