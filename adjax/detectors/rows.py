@@ -10,7 +10,12 @@ from jax import Array, lax
 
 
 def fold_rows(
-    step: Callable[[Any, Array, Array, Array], Any], carry: Any, x: Array, weight: Array, block_size: int
+    step: Callable[[Any, Array, Array, Array], Any],
+    carry: Any,
+    x: Array,
+    weight: Array,
+    block_size: int,
+    blocks: tuple[Array, Array] | None = None,
 ) -> Any:
     """Fold `carry = step(carry, rows, weights, start)` over blocks of rows.
 
@@ -23,6 +28,7 @@ def fold_rows(
         x: (n_rows, n_features).
         weight: (n_rows,).
         block_size: rows a block; static.
+        blocks: () int32 each, the first block and the one after the last; None: all of them.
 
     Returns:
         The last carry.
@@ -36,7 +42,13 @@ def fold_rows(
         weights = jnp.where(fresh, lax.dynamic_slice_in_dim(weight, start, block), 0)
         return step(carry, rows, weights, start)
 
-    return lax.fori_loop(0, -(-n_rows // block), body, carry)
+    first, end = (0, n_blocks(n_rows, block_size)) if blocks is None else blocks
+    return lax.fori_loop(first, end, body, carry)
+
+
+def n_blocks(n_rows: int, block_size: int) -> int:
+    """How many blocks `fold_rows` goes through."""
+    return -(-n_rows // min(block_size, n_rows))
 
 
 def map_rows(f: Callable[[Array], Array], n_rows: int, block_size: int, dtype: Any, *shape: int) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from adjax.detectors.gmm import GmmConfig, GmmHyper, fit_gmm
+from adjax.detectors.gmm import CovarianceType, GmmConfig, GmmHyper, fit_gmm, fit_split, split
 from adjax.detectors.gmm import lanes as gmm_lanes
 from adjax.detectors.gmm.lanes import fit_lanes
 from adjax.types import COLLAPSED, CONVERGED, MAX_ITER, NOT_FINITE, SettingsError
@@ -150,3 +150,27 @@ def test_statuses_of_small_and_odd_data() -> None:
             assert int(info.status) == COLLAPSED, name
         elif len(x) == 40:
             assert int(info.status) in (CONVERGED, MAX_ITER), name
+
+
+@pytest.mark.parametrize(("kind", "n_init"), [("full", 2), ("diag", 1)])
+def test_a_fit_split_over_threads_is_the_fit_in_one(
+    kind: CovarianceType, n_init: int, x64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also as a large lane, which is fitted so."""
+    monkeypatch.setattr(split, "n_cores", lambda: 3)
+    monkeypatch.setattr(gmm_lanes, "n_cores", lambda: 3)
+    monkeypatch.setattr(gmm_lanes, "_fit_in_threads", None)
+    x, weight = machines(1000)
+    config = GmmConfig(3, kind, max_iter=30, n_init=n_init, block_size=48)  # 21 blocks: parts of 7
+    assert split.n_parts(config, 1000) == 3
+    keys, hyper = jax.random.split(jax.random.key(2), 3), GmmHyper(tol=1e-6)
+    params, info = fit_lanes(config, keys, x, weight, hyper)
+    alone = jax.jit(partial(fit_gmm, config))
+    for lane in range(3):
+        split_params, split_info = fit_split(config, keys[lane], x[lane], weight[lane], hyper)
+        jax.tree.map(lambda a, b: assert_array_equal(a[lane], b), (params, info), (split_params, split_info))  # noqa: B023
+        one, solo = alone(keys[lane], jnp.asarray(x[lane]), jnp.asarray(weight[lane]), hyper)
+        assert (int(info.n_steps[lane]), int(info.status[lane])) == (int(solo.n_steps), int(solo.status))
+        assert_allclose(split_info.objective, solo.objective, rtol=1e-10)
+        jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-6, atol=1e-8), split_params, one)
+    assert int(info.status[2]) == NOT_FINITE

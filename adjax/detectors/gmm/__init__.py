@@ -10,6 +10,7 @@ from adjax.detectors.gmm.detector import (
 )
 from adjax.detectors.gmm.estimator import GaussianMixture
 from adjax.detectors.gmm.lanes import fit_lanes
+from adjax.detectors.gmm.split import fit_split
 
 __all__ = [
     "CovarianceType",
@@ -19,6 +20,7 @@ __all__ = [
     "GmmParams",
     "fit_gmm",
     "fit_lanes",
+    "fit_split",
     "log_component_densities",
     "log_joint",
     "make_gmm",

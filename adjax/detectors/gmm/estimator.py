@@ -20,7 +20,8 @@ from threadpoolctl import threadpool_limits
 
 from adjax.detectors.gmm.config import CovarianceType, GmmConfig, GmmHyper, GmmParams
 from adjax.detectors.gmm.detector import log_component_densities, log_joint
-from adjax.detectors.gmm.fit import RUNNING, EmState, end_em, make_frame, run_em, start_em
+from adjax.detectors.gmm.fit import RUNNING, EmState
+from adjax.detectors.gmm.split import em_steps, end_fit, frame_rows, start_fit
 from adjax.types import CONVERGED, NOT_FINITE, REGULARIZED, FitError
 
 _FOREVER = 2**31 - 1  # the loop is on the host, so that every `max_iter` shares one compile
@@ -148,19 +149,20 @@ class GaussianMixture(SklearnGaussianMixture):
     ) -> tuple[GmmParams, EmState, list[float], int]:
         """One start of EM: parameters, last state, the bound of every iteration, and how the fit ended."""
         config, hyper = self._config(), self._hyper(rows.dtype)
-        frame = _frame(config, rows, weight, hyper)
+        frame = frame_rows(config, rows, weight, hyper)
         if not go_on:
             self._initialize_parameters(rows, random_state)
-        state = _start(config, frame, jax.random.key(0), rows, weight, hyper, self._params(rows.dtype))
+        state = start_fit(config, frame, jax.random.key(0), rows, weight, hyper, self._params(rows.dtype))
         if go_on:
             state = state._replace(bound=jnp.asarray(self.lower_bound_, rows.dtype))
         bounds: list[float] = []
-        while len(bounds) < self.max_iter and int(state.status) == RUNNING:
-            before = float(state.bound)
-            state = _step(config, frame, rows, weight, hyper, state)
-            bounds.append(float(state.bound))
-            self._print_verbose_msg_iter_end(len(bounds), bounds[-1] - before)
-        params, info = _end(config, frame, weight, state)
+        with em_steps(config, frame, jnp.asarray(rows), jnp.asarray(weight)) as step:
+            while len(bounds) < self.max_iter and int(state.status) == RUNNING:
+                before = float(state.bound)
+                state = step(hyper, state)
+                bounds.append(float(state.bound))
+                self._print_verbose_msg_iter_end(len(bounds), bounds[-1] - before)
+        params, info = end_fit(config, frame, weight, state)
         return params, state, bounds, int(info.status)
 
     def _keep(self, fit: tuple[GmmParams, EmState, list[float], int]) -> None:
@@ -198,11 +200,11 @@ class GaussianMixture(SklearnGaussianMixture):
         config, hyper = self._config(), self._hyper(X.dtype)
         given = (self.weights_init, self.means_init, self.precisions_init)
         if resp is not None:
-            frame = _frame(config, X, self._weight, hyper)
-            state = _start(
+            frame = frame_rows(config, X, self._weight, hyper)
+            state = start_fit(
                 config, frame, jax.random.key(0), X, self._weight, hyper, np.asarray(resp, X.dtype)
             )
-            params, info = _end(config, frame, self._weight, state)
+            params, info = end_fit(config, frame, self._weight, state)
             if int(info.status) == NOT_FINITE and self.precisions_init is None:
                 self._keep((params, state, [], NOT_FINITE))
             self.weights_ = np.asarray(params.weights)
@@ -260,13 +262,5 @@ def _from_precisions(kind: CovarianceType, precisions: np.ndarray) -> tuple[np.n
     return np.flip(flipped, (-2, -1)), covariances
 
 
-_frame = partial(jax.jit, static_argnums=0)(make_frame)
-_start = partial(jax.jit, static_argnums=0)(start_em)
-_end = partial(jax.jit, static_argnums=0)(end_em)
 _densities = partial(jax.jit, static_argnums=0)(log_component_densities)
 _joint = partial(jax.jit, static_argnums=0)(log_joint)
-
-
-@partial(jax.jit, static_argnums=0)
-def _step(config: GmmConfig, frame: Any, rows: Any, weight: Any, hyper: GmmHyper, state: EmState) -> EmState:
-    return run_em(config, frame, rows, weight, hyper, state, 1)

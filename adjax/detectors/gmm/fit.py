@@ -184,40 +184,57 @@ def run_em(
     n_steps: int | None = None,
 ) -> EmState:
     """Iterate until EM converges, fails, or has made `max_iter` iterations (or `n_steps` more)."""
-    kind = config.covariance_type
-    active = active_components(config, hyper)
     total = jnp.sum(weight)
-    log_units = jnp.sum(jnp.log(frame.scale))
     last = config.max_iter if n_steps is None else jnp.minimum(state.n_steps + n_steps, config.max_iter)
+
+    def step(state: EmState) -> EmState:
+        return update(config, frame, total, hyper, state, gather(config, frame, x, weight, state.mixture))
+
+    return lax.while_loop(lambda s: (s.status == RUNNING) & (s.n_steps < last), step, state)
+
+
+def gather(
+    config: GmmConfig,
+    frame: Frame,
+    x: Array,
+    weight: Array,
+    mixture: Mixture,
+    blocks: tuple[Array, Array] | None = None,
+) -> em.Statistics:
+    """The E-step and its sums over all rows, or some `blocks` of them (see `fold_rows`)."""
+    kind = config.covariance_type
 
     def statistics(mixture: Mixture, gather: Any) -> em.Statistics:
         def block(columns: Array, weights: Array, first: Array) -> em.Statistics:
             return gather(kind, mixture, columns, weights)
 
-        return _fold_blocks(config, frame, x, weight, block)
+        return _fold_blocks(config, frame, x, weight, block, blocks)
 
-    def step(state: EmState) -> EmState:
-        if kind in ("diag", "spherical") and jax.default_backend() == "cpu":
-            sums = lax.cond(
-                em.is_narrow(kind, state.mixture, frame.reach),
-                lambda mixture: statistics(mixture, em.gather),
-                lambda mixture: statistics(mixture, em.gather_expanded),
-                state.mixture,
-            )
-        else:
-            sums = statistics(state.mixture, em.gather)
-        bound = sums.log_likelihood / total - log_units
-        mixture, raised = em.maximise(kind, sums, state.mixture.means, frame.reg, active)
-        finite = _all_finite((mixture, bound))
-        resolution = 2 * jnp.finfo(x.dtype).eps * jnp.abs(bound)
-        tol = jnp.where(jnp.asarray(hyper.tol) > 0, jnp.maximum(hyper.tol, resolution), 0)
-        done = jnp.abs(bound - state.bound) < tol
-        status = jnp.where(finite, jnp.where(done, CONVERGED, RUNNING), NOT_FINITE)
-        new = EmState(mixture, bound, sums.mass, raised, state.n_steps + 1, status.astype(jnp.int32))
-        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state)
-        return kept._replace(n_steps=new.n_steps, status=new.status)
+    if kind in ("diag", "spherical") and jax.default_backend() == "cpu":
+        return lax.cond(
+            em.is_narrow(kind, mixture, frame.reach),
+            lambda mixture: statistics(mixture, em.gather),
+            lambda mixture: statistics(mixture, em.gather_expanded),
+            mixture,
+        )
+    return statistics(mixture, em.gather)
 
-    return lax.while_loop(lambda s: (s.status == RUNNING) & (s.n_steps < last), step, state)
+
+def update(
+    config: GmmConfig, frame: Frame, total: Array, hyper: GmmHyper, state: EmState, sums: em.Statistics
+) -> EmState:
+    """The M-step, and whether EM is done; `total` is the sum of all rows' weights."""
+    active = active_components(config, hyper)
+    bound = sums.log_likelihood / total - jnp.sum(jnp.log(frame.scale))
+    mixture, raised = em.maximise(config.covariance_type, sums, state.mixture.means, frame.reg, active)
+    finite = _all_finite((mixture, bound))
+    resolution = 2 * jnp.finfo(total.dtype).eps * jnp.abs(bound)
+    tol = jnp.where(jnp.asarray(hyper.tol) > 0, jnp.maximum(hyper.tol, resolution), 0)
+    done = jnp.abs(bound - state.bound) < tol
+    status = jnp.where(finite, jnp.where(done, CONVERGED, RUNNING), NOT_FINITE)
+    new = EmState(mixture, bound, sums.mass, raised, state.n_steps + 1, status.astype(jnp.int32))
+    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state)
+    return kept._replace(n_steps=new.n_steps, status=new.status)
 
 
 def end_em(config: GmmConfig, frame: Frame, weight: Array, state: EmState) -> tuple[GmmParams, FitInfo]:
@@ -234,7 +251,14 @@ def end_em(config: GmmConfig, frame: Frame, weight: Array, state: EmState) -> tu
     return out_of_frame(config.covariance_type, state.mixture, frame), info
 
 
-def _fold_blocks(config: GmmConfig, frame: Frame, x: Array, weight: Array, block: Any) -> em.Statistics:
+def _fold_blocks(
+    config: GmmConfig,
+    frame: Frame,
+    x: Array,
+    weight: Array,
+    block: Any,
+    blocks: tuple[Array, Array] | None = None,
+) -> em.Statistics:
     """Sum `block(columns, weights, first row)` over blocks; columns are centred, scaled rows."""
 
     def step(sums: em.Statistics, rows: Array, weights: Array, start: Array) -> em.Statistics:
@@ -243,7 +267,7 @@ def _fold_blocks(config: GmmConfig, frame: Frame, x: Array, weight: Array, block
         return jax.tree.map(jnp.add, sums, block(columns, weights, start))
 
     zeros = em.zero_statistics(config.covariance_type, config.n_components, x.shape[1], x.dtype)
-    return fold_rows(step, zeros, x, weight, config.block_size)
+    return fold_rows(step, zeros, x, weight, config.block_size, blocks)
 
 
 def active_components(config: GmmConfig, hyper: GmmHyper) -> Array:

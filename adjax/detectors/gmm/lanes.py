@@ -8,8 +8,6 @@ each chunk of steps the finished ones are taken out of the batch.
 from __future__ import annotations
 
 import functools
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import jax
@@ -31,6 +29,7 @@ from adjax.detectors.gmm.fit import (
     start_em,
     start_keys,
 )
+from adjax.detectors.gmm.split import fit_split, n_cores, n_parts, threads
 from adjax.types import FitInfo, SettingsError
 
 Lanes = Literal["auto", "map", "vmap"]
@@ -58,8 +57,8 @@ def fit_lanes(
         weight: (n_data, n_rows) float >= 0.
         hyper: traced settings, each a scalar or (n_lanes,).
         data: (n_lanes,) int, which data set each lane is fitted to; None: lane i to data set i.
-        lanes: "map" fits lane after lane, in a thread for each core; "vmap" steps all lanes together;
-            "auto" is "map" on a CPU.
+        lanes: "map" fits lane after lane, in a thread for each core (where the lanes have many rows, on all cores
+            at once); "vmap" steps all lanes together; "auto" is "map" on a CPU.
         chunk_steps: EM steps between two looks at which lanes of "vmap" are done.
 
     Returns:
@@ -81,6 +80,8 @@ def fit_lanes(
     hyper = jax.tree.map(lambda value: jnp.broadcast_to(jnp.asarray(value), (n_lanes,)), hyper)
     if lanes == "auto":
         lanes = "map" if jax.default_backend() == "cpu" else "vmap"
+    if lanes == "map" and n_lanes and n_parts(config, x.shape[1]) == n_cores():
+        return _fit_in_turn(config, keys, x, weight, hyper, data)
     if lanes == "map":
         return _fit_in_threads(config, keys, x, weight, hyper, data)
     if lanes == "vmap":
@@ -88,12 +89,21 @@ def fit_lanes(
     raise SettingsError(f"lanes={lanes!r} is not one of auto, map, vmap")
 
 
+def _fit_in_turn(
+    config: GmmConfig, keys: Array, x: Array, weight: Array, hyper: GmmHyper, data: Array
+) -> tuple[GmmParams, FitInfo]:
+    """Large lanes, each on all cores."""
+    lanes = ((keys[i], data[i], jax.tree.map(lambda leaf: leaf[i], hyper)) for i in range(len(data)))  # noqa: B023
+    fits = [fit_split(config, key, x[which], weight[which], hyper) for key, which, hyper in lanes]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *fits)
+
+
 def _fit_in_threads(
     config: GmmConfig, keys: Array, x: Array, weight: Array, hyper: GmmHyper, data: Array
 ) -> tuple[GmmParams, FitInfo]:
     """One compiled loop over lanes, called by a thread for each core on shares of the lanes in turns."""
     n_lanes = keys.shape[0]
-    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n_threads = n_cores()
     # A few calls a thread even out lanes of different cost; all have the same shape, hence one compile.
     n_calls = min(n_lanes, 4 * n_threads)
     size = -(-n_lanes // n_calls)
@@ -101,11 +111,11 @@ def _fit_in_threads(
 
     def call(index: np.ndarray) -> tuple[GmmParams, FitInfo]:
         chosen = jax.tree.map(lambda leaf: leaf[index], (keys, hyper, data))
-        return jax.block_until_ready(_map_lanes(config, x, weight, *chosen))
+        return _map_lanes(config, x, weight, *chosen)
 
     # LAPACK's own threads on matrices of a hundred rows wait for each other: 10 times slower than one.
-    with ThreadPoolExecutor(n_threads) as pool, threadpool_limits(1, user_api="blas"):
-        results = list(pool.map(call, padded))
+    with threads(n_threads) as over, threadpool_limits(1, user_api="blas"):
+        results = over(call, list(padded))
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:n_lanes], *results)
 
 

@@ -1,0 +1,129 @@
+"""One large mixture on all cores of a CPU: a thread for each part of the rows.
+
+XLA shares the small products of one EM iteration over no more than a core and a half. So the host drives EM: every
+iteration, each thread sums the statistics of its own blocks of rows, and one M-step follows on their total.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial, reduce
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from threadpoolctl import threadpool_limits
+
+from adjax.detectors.gmm.config import GmmConfig, GmmHyper, GmmParams, Start
+from adjax.detectors.gmm.em import Mixture, Statistics
+from adjax.detectors.gmm.fit import (
+    RUNNING,
+    EmState,
+    Frame,
+    best_start,
+    end_em,
+    gather,
+    make_frame,
+    start_em,
+    start_keys,
+    update,
+)
+from adjax.detectors.rows import n_blocks
+from adjax.types import FitInfo
+
+_LEAST_BLOCKS = 4  # a core: for fewer, waking a thread costs more than it gains
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def n_parts(config: GmmConfig, n_rows: int) -> int:
+    """Into how many parts the rows of one fit are split; 1 off the CPU, and for few rows."""
+    if jax.default_backend() != "cpu":
+        return 1
+    return max(1, min(n_cores(), n_blocks(n_rows, config.block_size) // _LEAST_BLOCKS))
+
+
+@contextmanager
+def threads(n: int) -> Iterator[Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]]:
+    """A map over JAX work by `n` threads that live as long as the context."""
+    x64 = bool(jnp.result_type(float) == jnp.float64)  # a thread does not inherit what its maker enabled
+
+    with ThreadPoolExecutor(n, thread_name_prefix="adjax-gmm") as pool:
+
+        def over(fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+            def call(item: Any) -> Any:
+                with jax.enable_x64(x64):
+                    return jax.block_until_ready(fn(item))
+
+            return list(pool.map(call, items))
+
+        yield over
+
+
+@contextmanager
+def em_steps(
+    config: GmmConfig, frame: Frame, x: Array, weight: Array
+) -> Iterator[Callable[[GmmHyper, EmState], EmState]]:
+    """The EM iterations of a fit, run from the host; the threads live as long as the context."""
+    parts = n_parts(config, x.shape[0])
+    blocks = n_blocks(x.shape[0], config.block_size)
+    edges = [blocks * part // parts for part in range(parts + 1)]
+    total = jnp.sum(weight)
+    with threads(parts) as over:
+
+        def step(hyper: GmmHyper, state: EmState) -> EmState:
+            def sums(span: tuple[int, int]) -> Statistics:
+                return _gather(config, frame, x, weight, state.mixture, span)
+
+            return _update(config, frame, total, hyper, state, over(sums, list(pairwise(edges))))
+
+        yield step
+
+
+def fit_split(
+    config: GmmConfig, key: Array, x: Array, weight: Array, hyper: GmmHyper, start: Start = None
+) -> tuple[GmmParams, FitInfo]:
+    """`fit_gmm`, to rounding, from outside `jax.jit`: faster where there are many rows and a CPU with several cores.
+
+    Arguments and results are those of `fit_gmm`.
+    """
+    x, weight = jnp.asarray(x), jnp.asarray(weight)
+    with threadpool_limits(1, user_api="blas"):  # see `fit_lanes`
+        frame = frame_rows(config, x, weight, hyper)
+        states = []
+        with em_steps(config, frame, x, weight) as step:
+            for one in start_keys(config, key) if start is None else key[None]:
+                state = start_fit(config, frame, one, x, weight, hyper, start)
+                while int(state.status) == RUNNING and int(state.n_steps) < config.max_iter:
+                    state = step(hyper, state)
+                states.append(state)
+        best = best_start(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
+        return end_fit(config, frame, weight, best)
+
+
+frame_rows = partial(jax.jit, static_argnums=0)(make_frame)
+start_fit = partial(jax.jit, static_argnums=0)(start_em)
+end_fit = partial(jax.jit, static_argnums=0)(end_em)
+
+
+@partial(jax.jit, static_argnums=0)
+def _gather(
+    config: GmmConfig, frame: Frame, x: Array, weight: Array, mixture: Mixture, blocks: Any
+) -> Statistics:
+    return gather(config, frame, x, weight, mixture, blocks)
+
+
+@partial(jax.jit, static_argnums=0)
+def _update(
+    config: GmmConfig, frame: Frame, total: Array, hyper: GmmHyper, state: EmState, parts: list[Statistics]
+) -> EmState:
+    sums = reduce(partial(jax.tree.map, jnp.add), parts)
+    return update(config, frame, total, hyper, state, sums)
