@@ -64,7 +64,7 @@ def plus_plus(
         block_size: rows handled at once; static.
 
     Returns:
-        (n_clusters, n_features), rows of `x` minus `origin`.
+        (n_clusters, n_features), rows of `x` minus `origin`; zeros where not active.
 
     Source: Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", 2007.
     """
@@ -85,15 +85,16 @@ def plus_plus(
     first = x[_draw(jax.random.fold_in(key, 0), weight, 1)[0]] - origin
     closest = inertia(first[None, :])[:, 0]
 
-    def step(closest: Array, number: Array) -> tuple[Array, Array]:
+    def step(number: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        closest, centres = state
         mass = jnp.where(jnp.sum(closest) > 0, closest, weight)
         candidates = x[_draw(jax.random.fold_in(key, number), mass, n_trials[-1])] - origin[None, :]
         reach = jnp.minimum(closest[:, None], inertia(candidates))
         best = jnp.argmin(jnp.where(tried, jnp.sum(reach, axis=0), jnp.inf))
-        return reach[:, best], candidates[best]
+        return reach[:, best], centres.at[number].set(candidates[best])
 
-    _, others = lax.scan(step, closest, jnp.arange(1, n_clusters))
-    return jnp.concatenate([first[None, :], others])
+    centres = jnp.zeros((n_clusters, x.shape[1]), x.dtype).at[0].set(first)
+    return lax.fori_loop(1, jnp.sum(active), step, (closest, centres))[1]
 
 
 def lloyd(

@@ -27,14 +27,14 @@ def fold_rows(
         carry: what the fold starts from, a pytree.
         x: (n_rows, n_features).
         weight: (n_rows,).
-        block_size: rows a block; static.
+        block_size: rows a block, at most; static.
         blocks: () int32 each, the first block and the one after the last; None: all of them.
 
     Returns:
         The last carry.
     """
     n_rows = x.shape[0]
-    block = min(block_size, n_rows)
+    block = _rows_a_block(n_rows, block_size)
 
     def body(index: Array, carry: Any) -> Any:
         start, fresh = _block(index, block, n_rows)
@@ -42,13 +42,23 @@ def fold_rows(
         weights = jnp.where(fresh, lax.dynamic_slice_in_dim(weight, start, block), 0)
         return step(carry, rows, weights, start)
 
+    if (
+        blocks is None and block == n_rows
+    ):  # without a loop, what does not change is left to the compiler to hoist
+        return step(carry, x, weight, jnp.array(0))
     first, end = (0, n_blocks(n_rows, block_size)) if blocks is None else blocks
     return lax.fori_loop(first, end, body, carry)
 
 
 def n_blocks(n_rows: int, block_size: int) -> int:
     """How many blocks `fold_rows` goes through."""
-    return -(-n_rows // min(block_size, n_rows))
+    return -(-n_rows // _rows_a_block(n_rows, block_size))
+
+
+def _rows_a_block(n_rows: int, block_size: int) -> int:
+    """At most `block_size`, and as even as can be, so that the last block repeats few rows."""
+    even = -(-n_rows // -(-n_rows // block_size))
+    return min(-(-even // 8) * 8, block_size, n_rows)
 
 
 def map_rows(f: Callable[[Array], Array], n_rows: int, block_size: int, dtype: Any, *shape: int) -> Array:
@@ -57,20 +67,20 @@ def map_rows(f: Callable[[Array], Array], n_rows: int, block_size: int, dtype: A
     Args:
         f: (block,) int32 row indices -> (block, *shape) values.
         n_rows: how many rows there are; static.
-        block_size: rows a block; static.
+        block_size: rows a block, at most; static.
         dtype: of the result.
         *shape: of one row's result; none: a scalar.
 
     Returns:
         (n_rows, *shape) values.
     """
-    block = min(block_size, n_rows)
+    block = _rows_a_block(n_rows, block_size)
 
     def body(index: Array, out: Array) -> Array:
         start, _ = _block(index, block, n_rows)
         return lax.dynamic_update_slice_in_dim(out, f(start + jnp.arange(block)), start, axis=0)
 
-    return lax.fori_loop(0, -(-n_rows // block), body, jnp.zeros((n_rows, *shape), dtype))
+    return lax.fori_loop(0, n_blocks(n_rows, block_size), body, jnp.zeros((n_rows, *shape), dtype))
 
 
 def _block(index: Array, block: int, n_rows: int) -> tuple[Array, Array]:

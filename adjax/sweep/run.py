@@ -196,7 +196,7 @@ def _chunks(
         k, d = static.gmm.n_components, machine.train.rows.shape[1]
         floats = 2 * k * d * d + len(machine.test.rows)
         if jax.default_backend() != "cpu":  # all lanes step together, each through a block of rows
-            floats += 3 * min(static.gmm.block_size, len(machine.train.rows)) * k * d
+            floats += 3 * min(static.gmm.rows_a_block, len(machine.train.rows)) * k * d
     else:
         floats = 2**20  # weights, Adam's moments, activations of a step
     largest = max(1, min(MAX_CHUNK if static.model == "gmm" else MAX_CHUNK_TRAINED, memory // (4 * floats)))

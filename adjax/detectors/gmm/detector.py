@@ -37,7 +37,7 @@ def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> D
     Raises:
         SettingsError: a setting out of its range.
     """
-    if min(config.n_components, config.n_init, config.block_size) < 1 or config.max_iter < 0:
+    if min(config.n_components, config.n_init, config.rows_a_block) < 1 or config.max_iter < 0:
         raise SettingsError(
             f"n_components, n_init and block_size must be at least 1, max_iter at least 0: {config}"
         )
@@ -53,7 +53,7 @@ def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> D
 
     def score(params: GmmParams, x: Array) -> Array:
         x = jnp.asarray(x)
-        kind, size = config.covariance_type, config.block_size
+        kind, size = config.covariance_type, config.rows_a_block
         if config.scoring == "max_component":
             return -jnp.max(log_component_densities(kind, params, x, block_size=size), axis=1)
         return -jax.nn.logsumexp(log_joint(kind, params, x, block_size=size), axis=1)

@@ -48,7 +48,7 @@ def n_parts(config: GmmConfig, n_rows: int) -> int:
     """Into how many parts the rows of one fit are split; 1 off the CPU, and for few rows."""
     if jax.default_backend() != "cpu":
         return 1
-    return max(1, min(n_cores(), n_blocks(n_rows, config.block_size) // _LEAST_BLOCKS))
+    return max(1, min(n_cores(), n_blocks(n_rows, config.rows_a_block) // _LEAST_BLOCKS))
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def em_steps(
 ) -> Iterator[Callable[[GmmHyper, EmState], EmState]]:
     """The EM iterations of a fit, run from the host; the threads live as long as the context."""
     parts = n_parts(config, x.shape[0])
-    blocks = n_blocks(x.shape[0], config.block_size)
+    blocks = n_blocks(x.shape[0], config.rows_a_block)
     edges = [blocks * part // parts for part in range(parts + 1)]
     total = jnp.sum(weight)
     with threads(parts) as over:
