@@ -6,6 +6,7 @@ Works:   full_large  full covariance, 98,304 x 64, 16 components, 10 iterations 
          twfr_grid   51 values of r x {1, 2, 4, 8} components x 3 machines of 968/968/434 clips x 128 bands, full,
                      k-means starts included; scikit-learn in float64 (in float32 it refuses singular fits)
          growth      time against rows, features, components and lanes, with slopes and a figure
+         memory      741,810 x 128, 8 full components, 3 iterations: peak above the data (Linux)
 Peers:   scikit-learn at its default threads and with one, gmmx; each in a process of its own with a time limit.
 Ours:    `fit_split`, which uses all cores, beside `fit_gmm` inside one jit.
 Limit:   the products' floating-point operations (both halves of what is symmetric) at the rate of a
@@ -16,6 +17,8 @@ Result:  README.md, section "Speed".
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -198,6 +201,21 @@ def growth_case(quick: bool) -> Case:
     return Case("growth", prepare(**base), {}, rounds=3, facts=facts)
 
 
+def memory_case(quick: bool) -> Case:
+    """All frames of the slide rails' training clips, 128 features, 8 full components; what that takes beyond them."""
+    n_rows = 741_810 // (8 if quick else 1)
+    said: list[str] = []
+
+    def measure() -> None:
+        command = [sys.executable, "-m", "experiments.benchmarks._gmm_memory", str(n_rows)]
+        said.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    def facts(row: Row) -> dict[str, float]:
+        return {"rows": float(n_rows), "MiB above the data, compilation included": float(said[-1])}
+
+    return Case("memory", measure, {}, rounds=1, facts=facts)
+
+
 def _best_of_three(run: Callable[[], Any]) -> float:
     jax.block_until_ready(run())
     seconds = []
@@ -209,13 +227,14 @@ def _best_of_three(run: Callable[[], Any]) -> float:
 
 
 def make_cases(quick: bool) -> list[Case]:
-    """The four works; `--quick` takes an eighth of the rows, 3 values of r and fewer sizes."""
+    """The five works; `--quick` takes an eighth of the rows, 3 values of r and fewer sizes."""
     share = 8 if quick else 1
     return [
         large_case("full", 98_304 // share, 10, rounds=3),
         large_case("diag", 100_000 // share, 20, rounds=3),
         grid_case(quick),
         growth_case(quick),
+        memory_case(quick),
     ]
 
 
