@@ -14,6 +14,7 @@ PACKAGE = ROOT / "adjax"
 # Folder or file -> (floor, wing). Wings of one floor never import each other.
 FLOORS = {
     "types": (0, "types"),
+    "threads": (0, "threads"),
     "data": (1, "data"),
     "features": (1, "features"),
     "detectors": (1, "detectors"),

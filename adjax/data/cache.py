@@ -31,10 +31,11 @@ from typing import NamedTuple
 import numpy as np
 
 from adjax.data.loader import ClipInfo
+from adjax.threads import n_cores
 
 MAX_BYTES = 10 * 2**30
 SETTLE_NS = 2 * 10**9
-_THREADS = min(os.cpu_count() or 1, 8)
+_THREADS = min(n_cores(), 8)
 _MAGIC = b"adjax-1\n"
 _FIELDS = struct.Struct("<4Id")  # rows, columns, and the clip's info; the checksum covers these and the rows
 _HEADER = struct.Struct(f"<8sI{_FIELDS.size}s")

@@ -6,7 +6,6 @@ few different shapes mean few compiles downstream, and no clip can surprise the 
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +24,7 @@ from adjax.data.audio import (
     resampled_length,
 )
 from adjax.data.dcase import Clip, ClipTable
+from adjax.threads import n_cores
 from adjax.types import ClipBatch, ClipError, DataError, SettingsError
 
 Clips = ClipTable | Sequence[Clip]
@@ -346,5 +346,5 @@ def _n_threads(n_threads: int | None, *, plain: bool) -> int:
     """One a core, at most 8; half as many for `plain` work, which mostly holds or awaits Python's lock."""
     if n_threads is not None and n_threads < 1:
         raise SettingsError(f"n_threads={n_threads}; give at least 1, or None")
-    n_cores = min(os.cpu_count() or 1, 8)
-    return n_threads or (max(1, n_cores // 2) if plain else n_cores)
+    most = min(n_cores(), 8)
+    return n_threads or (max(1, most // 2) if plain else most)

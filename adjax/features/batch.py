@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from adjax.threads import n_cores
 from adjax.types import SettingsError
 
 STRATEGIES = ("auto", "map", "vmap")
@@ -77,7 +77,7 @@ def compile_clips(
     if strategy not in STRATEGIES:
         raise SettingsError(f"strategy={strategy!r} is not one of {STRATEGIES}")
     compiled = jax.jit(functools.partial(map_clips, fn, strategy=strategy))
-    n_parts = n_parts or (_n_cores() if jax.default_backend() == "cpu" else 1)
+    n_parts = n_parts or (n_cores() if jax.default_backend() == "cpu" else 1)
     pool = ThreadPoolExecutor(n_parts, thread_name_prefix="adjax-compute")  # its threads start when needed
 
     def run(part: Any) -> Any:
@@ -97,7 +97,3 @@ def compile_clips(
         return jax.tree.map(lambda *pieces: np.concatenate(pieces), *results, last)
 
     return run_all
-
-
-def _n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

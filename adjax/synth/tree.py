@@ -35,6 +35,7 @@ from adjax.synth.truth import (
     fault_spans,
     write_ground_truth,
 )
+from adjax.threads import n_cores
 from adjax.types import DataError, SettingsError
 
 SNR_RANGE_DB = (-20.0, 20.0)
@@ -170,7 +171,7 @@ def make_clips(
         return
     first, *rest = (plans[start : start + _CHUNK] for start in range(0, len(plans), _CHUNK))
     yield from _finish(first, make(first))  # alone, or every worker would compile
-    n_workers = os.cpu_count() or 1
+    n_workers = n_cores()
     waiting: deque[tuple[Sequence[ClipPlan], Future[SimulatedClip]]] = deque()
     with ThreadPoolExecutor(n_workers) as pool:
         for chunk in rest:

@@ -13,7 +13,6 @@ import functools
 import importlib
 import importlib.metadata
 import json
-import os
 import platform
 import select
 import statistics
@@ -27,6 +26,8 @@ from typing import Any
 import jax
 from rich.console import Console
 from rich.table import Table
+
+from adjax.threads import n_cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +165,7 @@ def describe_machine(packages: Sequence[str] = ()) -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": n_cores(),
         "platform": device.platform,
         "device": device.device_kind,
         "python": platform.python_version(),

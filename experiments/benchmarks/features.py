@@ -14,7 +14,6 @@ Result:  README.md, section "Speed".
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +30,7 @@ from adjax.features import (
     mel_filterbank,
     mfcc,
 )
+from adjax.threads import n_cores
 from experiments.benchmarks._from_disk import make_disk_cases
 from experiments.benchmarks._harness import Case, find_peer, main
 
@@ -113,13 +113,12 @@ def make_memory_cases(clips: np.ndarray) -> list[Case]:
     window = get_window("hann", N_FFT, N_FFT).astype(np.float32)
     cut = jax.jit(jax.vmap(lambda y: frame(y, n_fft=N_FFT, hop_length=HOP_LENGTH)))
     frames = np.asarray(cut(clips)) * window
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cases = []
     for work, run in make_ours(clips).items():
         others = {name: runs[work] for name, runs in peers.items() if work in runs}
         for other in others.values():
             np.testing.assert_allclose(np.asarray(other()), run(), atol=1e-2)
-        cases.append(Case(work, run, others, lambda: scipy.fft.rfft(frames, workers=cores)))
+        cases.append(Case(work, run, others, lambda: scipy.fft.rfft(frames, workers=n_cores())))
     return cases
 
 

@@ -29,7 +29,8 @@ from adjax.detectors.gmm.fit import (
     start_em,
     start_keys,
 )
-from adjax.detectors.gmm.split import fit_split, n_cores, n_parts, threads
+from adjax.detectors.gmm.split import fit_split, n_parts
+from adjax.threads import n_cores, threads
 from adjax.types import FitInfo, SettingsError
 
 Lanes = Literal["auto", "map", "vmap"]

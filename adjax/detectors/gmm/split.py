@@ -6,9 +6,7 @@ iteration, each thread sums the statistics of its own blocks of rows, and one M-
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, reduce
 from itertools import pairwise
@@ -34,14 +32,10 @@ from adjax.detectors.gmm.fit import (
     update,
 )
 from adjax.detectors.rows import n_blocks
+from adjax.threads import n_cores, threads
 from adjax.types import FitInfo
 
 _LEAST_BLOCKS = 4  # a core: for fewer, waking a thread costs more than it gains
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def n_parts(config: GmmConfig, n_rows: int) -> int:
@@ -49,23 +43,6 @@ def n_parts(config: GmmConfig, n_rows: int) -> int:
     if jax.default_backend() != "cpu":
         return 1
     return max(1, min(n_cores(), n_blocks(n_rows, config.rows_a_block) // _LEAST_BLOCKS))
-
-
-@contextmanager
-def threads(n: int) -> Iterator[Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]]:
-    """A map over JAX work by `n` threads that live as long as the context."""
-    x64 = bool(jnp.result_type(float) == jnp.float64)  # a thread does not inherit what its maker enabled
-
-    with ThreadPoolExecutor(n, thread_name_prefix="adjax-gmm") as pool:
-
-        def over(fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-            def call(item: Any) -> Any:
-                with jax.enable_x64(x64):
-                    return jax.block_until_ready(fn(item))
-
-            return list(pool.map(call, items))
-
-        yield over
 
 
 @contextmanager
