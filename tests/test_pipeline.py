@@ -17,8 +17,17 @@ from adjax.data.audio import write_wav
 from adjax.data.dcase import index_folder
 from adjax.detectors.autoencoder import AutoencoderConfig
 from adjax.detectors.gmm import GmmConfig, GmmHyper
-from adjax.features import log_mel_spectrogram
-from adjax.features.recipes import ClipNorm, FeatureConfig, FeatureKind, Pooling, make_features
+from adjax.extraction import settings_key
+from adjax.features import log_mel_spectrogram, mel_spectrogram
+from adjax.features.recipes import (
+    BASELINE_FLOORS,
+    ClipNorm,
+    FeatureConfig,
+    FeatureKind,
+    Floor,
+    Pooling,
+    make_features,
+)
 from adjax.pipeline import ClipFeatures, RunConfig, extract, extract_splits, fit_and_score, window_weights
 from adjax.types import ClipError, DataError, FitError, SettingsError
 
@@ -104,11 +113,36 @@ def test_recipes_give_the_promised_shape_whatever_the_padding(
         {"pooling": "percentiles", "percentiles": (50.0, 101.0)},
         {"pooling": "percentiles", "percentiles": ()},
         {"clip_norm": "loudness"},
+        {"floor": "clip"},
     ],
 )
 def test_recipes_refuse_bad_settings(bad: dict) -> None:
     with pytest.raises(SettingsError):
         make_features(replace(SMALL, **bad))
+
+
+@pytest.mark.parametrize("kind", get_args(FeatureKind))
+def test_floors_are_those_of_the_baselines(kind: FeatureKind) -> None:
+    """A sound so faint that its mel energies lie about eps: the logarithm tells the floors apart, nothing else does."""
+    y = jnp.asarray(hum(0, 500.0, 4000)) * np.float32(1e-7)
+    config = replace(SMALL, kind=kind, n_mfcc=5)
+    added, floored = (
+        make_features(replace(config, floor=BASELINE_FLOORS[year]))(y, 4000) for year in ("2020", "2023")
+    )
+    if kind in ("spectrum", "pcen"):
+        assert_array_equal(added, floored)
+        return
+    assert np.max(np.abs(added - floored)) > 1
+    if kind == "log-mel":
+        eps = np.finfo(np.float64).eps
+        mel = np.asarray(mel_spectrogram(y, sr=16000, n_fft=256, hop_length=128, n_mels=16), np.float64)
+        assert_allclose(added, 10 * np.log10(mel + eps), atol=1e-3)
+        assert_allclose(floored, 10 * np.log10(np.maximum(mel, eps)), atol=1e-3)
+
+
+def test_the_floor_is_part_of_the_caches_key() -> None:
+    keys = {settings_key(replace(SMALL, floor=floor), 0) for floor in get_args(Floor)}
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize("per", ["machine", "type"])

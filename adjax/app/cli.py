@@ -30,7 +30,7 @@ from adjax.data.cache import default_folder
 from adjax.data.dcase import ClipTable, index_folder, read_labels
 from adjax.detectors.autoencoder import RECIPES
 from adjax.detectors.gmm import CovarianceType, GmmConfig, GmmHyper
-from adjax.features.recipes import FeatureConfig, FeatureKind, Pooling
+from adjax.features.recipes import BASELINE_FLOORS, FeatureConfig, FeatureKind, Floor, Pooling
 from adjax.pipeline import (
     MODELS,
     ClipFeatures,
@@ -70,6 +70,9 @@ class Run:
     both of these, or all three, each in a folder of its own."""
     features: FeatureKind = "log-mel"
     """Log-mel spectrogram in dB, MFCC, or magnitude spectrum."""
+    floor: Floor | None = None
+    """Of log-mel and MFCC in silence: add: log10(mel + eps), max: log10(max(mel, eps)). Default: that of --recipe for
+    the autoencoder (2020: add, 2023: max), add for the other models."""
     clip_pooling: Pooling = "none"
     """Pool the frames of a clip into one vector before the mixture; none: a mixture of frames."""
     gwrp_r: float = 0.5
@@ -91,7 +94,7 @@ class Run:
     max_iter: int = 100
     """Mixture: EM iterations at most."""
     recipe: Literal["2020", "2023"] = "2020"
-    """Autoencoder: of which DCASE baseline; they differ in batch size, initial weights and Adam's epsilon."""
+    """Autoencoder: of which DCASE baseline; they differ in batch size, initial weights, Adam's epsilon and --floor."""
     residual: Literal["mean_square", "mahalanobis"] = "mean_square"
     """Autoencoder: score of a window: its mean squared residual, or its Mahalanobis norm among the training
     residuals (of its domain, source or target, where the data have them: the smaller norm)."""
@@ -117,10 +120,15 @@ class Run:
     def config(self, model: ModelName) -> RunConfig:
         """The settings of one model's run."""
         pooled = self.clip_pooling != "none"
+        usual = BASELINE_FLOORS[self.recipe if model == "autoencoder" else "2020"]
         return RunConfig(
             model=model,
             features=FeatureConfig(
-                kind=self.features, sr=self.sr, pooling=self.clip_pooling, gwrp_r=self.gwrp_r
+                kind=self.features,
+                sr=self.sr,
+                floor=self.floor or usual,
+                pooling=self.clip_pooling,
+                gwrp_r=self.gwrp_r,
             ),
             standardize=self.standardize,
             per=self.per,

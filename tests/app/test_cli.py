@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adjax.app.cli import CANNOT_RUN, OK, SOME_FAILED, main
+from adjax.app.cli import CANNOT_RUN, OK, SOME_FAILED, Run, main
 from adjax.data.audio import write_wav
 from adjax.evaluation.dcase_files import read_scores
 
@@ -77,6 +77,13 @@ def test_options_of_the_autoencoder_reach_it(tree: Path, tmp_path: Path) -> None
     own = settings["autoencoder"]
     assert (own["batch_size"], own["constants"], own["predict"]) == (256, "torch", "middle")
     assert (own["residual"], own["n_domains"], settings["score_percentile"]) == ("mahalanobis", 2, 90)
+
+
+def test_a_recipes_floor_is_the_autoencoders_unless_another_is_given() -> None:
+    floor = lambda model, **given: Run(**given).config(model).features.floor  # noqa: E731
+    assert (floor("autoencoder"), floor("autoencoder", recipe="2023")) == ("add", "max")
+    assert (floor("gmm", recipe="2023"), floor("auto", recipe="2023")) == ("add", "add")
+    assert (floor("autoencoder", recipe="2023", floor="add"), floor("gmm", floor="max")) == ("add", "max")
 
 
 def test_auto_is_the_default_and_says_which_lane_spoke(tree: Path, tmp_path: Path) -> None:
