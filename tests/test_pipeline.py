@@ -28,8 +28,16 @@ from adjax.features.recipes import (
     Pooling,
     make_features,
 )
-from adjax.pipeline import ClipFeatures, RunConfig, extract, extract_splits, fit_and_score, window_weights
-from adjax.types import ClipError, DataError, FitError, SettingsError
+from adjax.pipeline import (
+    ClipFeatures,
+    RunConfig,
+    drop_checkpoints,
+    extract,
+    extract_splits,
+    fit_and_score,
+    window_weights,
+)
+from adjax.types import ClipError, DataError, FitError, SettingsError, StoreError
 
 SMALL = FeatureConfig(n_fft=256, hop_length=128, n_mels=16)
 GMM = RunConfig(features=SMALL, gmm=GmmConfig(2, "diag", max_iter=20), gmm_hyper=GmmHyper(reg_covar=1e-3))
@@ -223,6 +231,28 @@ def test_score_pooling(splits, pooling: str) -> None:
 
 def test_same_seed_same_scores(splits) -> None:
     assert_array_equal(fit_and_score(*splits, AUTOENCODER).scores, fit_and_score(*splits, AUTOENCODER).scores)
+
+
+def test_checkpoints_change_nothing_and_belong_to_one_run(splits, tmp_path: Path) -> None:
+    train, test = splits
+    plain = fit_and_score(train, test, AUTOENCODER)
+    place = tmp_path / "checkpoints"
+    heard: list[float] = []
+    fit = lambda config: fit_and_score(train, test, config, checkpoints=place, on_epoch=heard.append)  # noqa: E731
+    assert_array_equal(fit(AUTOENCODER).scores, plain.scores)
+    again = fit(AUTOENCODER)
+    assert_array_equal(again.scores, plain.scores)
+    assert "fan id_02: went on after epoch 30 of 30" in again.notes
+    assert not set(plain.notes) & set(again.notes)
+    assert len(heard) == 4 * 30  # two machines, twice: the second time from the checkpoints
+    assert_array_equal(np.sort(heard[:60]), np.sort(heard[60:]))
+    for other in (replace(AUTOENCODER, seed=1), replace(AUTOENCODER, standardize=True)):
+        with pytest.raises(StoreError, match="other settings, data or versions"):
+            fit(other)
+    drop_checkpoints(place, test.where(lambda clip: clip.machine_id == "id_00"), "machine")
+    assert [path.name for path in place.iterdir()] == ["fan_id_02"]
+    drop_checkpoints(place, test, "machine")
+    assert not place.exists()
 
 
 def test_windows_do_not_cross_clips() -> None:

@@ -38,16 +38,19 @@ from adjax.pipeline import (
     Result,
     RunConfig,
     ScorePooling,
+    drop_checkpoints,
     extract_splits,
     fit_and_score,
     n_models,
 )
 from adjax.report.folder import write_figures, write_run
 from adjax.report.tables import fits_table, results_table, summarise
+from adjax.store import hold
 from adjax.types import AdjaxError
 
 SEVERAL: Mapping[str, tuple[ModelName, ...]] = {"both": ("gmm", "autoencoder"), "all": MODELS}
 OK, SOME_FAILED, CANNOT_RUN = 0, 1, 2
+CHECKPOINTS = "checkpoints"
 MAX_LISTED = 10  # failures printed; all of them are in failures.csv
 
 
@@ -55,7 +58,8 @@ MAX_LISTED = 10  # failures printed; all of them are in failures.csv
 class Run:
     """Train on the normal clips of a data set, score its test clips, and write the results into a folder.
 
-    Without --data it makes a small synthetic slide rail and runs on that.
+    Without --data it makes a small synthetic slide rail and runs on that. Stopped at any point, the same command goes
+    on at the autoencoder's last checkpoint (every 10 epochs, in OUT until the end) and ends with the same scores.
     """
 
     out: Path = Path("runs/run")
@@ -210,7 +214,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(command: Run, console: Console) -> int:
-    """`adjax run`."""
+    """`adjax run`, the only one that writes into its folder."""
+    with hold(command.out):
+        return _run(command, console)
+
+
+def _run(command: Run, console: Console) -> int:
     clock = _Clock()
     models = SEVERAL.get(command.model) or (cast(ModelName, command.model),)
     configs = {model: command.config(model) for model in models}
@@ -244,9 +253,10 @@ def run(command: Run, console: Console) -> int:
         }
     results: dict[Path, Result] = {}
     for model, config in configs.items():
+        out = command.out / model if len(models) > 1 else command.out
         with clock.step(f"fit and score {model}"), _progress(console) as progress:
-            result = _fit_with_progress(progress, *features[config.front_end], config)
-        results[command.out / model if len(models) > 1 else command.out] = result
+            train, test = features[config.front_end]
+            results[out] = _fit_with_progress(progress, train, test, config, out / CHECKPOINTS)
     pictures: list[Path] = []
     for (out, result), config in zip(results.items(), configs.values(), strict=True):
         _, test = features[config.front_end]
@@ -254,6 +264,7 @@ def run(command: Run, console: Console) -> int:
         with clock.step("draw figures"):
             pictures += write_figures(out, result=result, summaries=summaries, test=test, config=config)
         write_run(out, result=result, summaries=summaries, config=config, data=source, seconds=clock.seconds)
+        drop_checkpoints(out / CHECKPOINTS, test, config.per)
         console.print(fits_table(f"{config.model}: models", result.fits))
         for machine_type, summary in summaries.items():
             console.print(results_table(f"{machine_type}: {config.model}, one model a {config.per}", summary))
@@ -301,7 +312,7 @@ def _write_tree(root: Path, counts: Any, snr_db: float, seed: int, console: Cons
 
 
 def _fit_with_progress(
-    progress: Progress, train: ClipFeatures, test: ClipFeatures, config: RunConfig
+    progress: Progress, train: ClipFeatures, test: ClipFeatures, config: RunConfig, checkpoints: Path
 ) -> Result:
     """Fit and score; the autoencoder's bar counts epochs, the others' machines."""
     total = n_models(test, config.per)
@@ -314,7 +325,7 @@ def _fit_with_progress(
     def on_epoch(loss: Any) -> None:
         progress.update(task, advance=1, description=f"Autoencoder: training epochs, loss {float(loss):.3g}")
 
-    return fit_and_score(train, test, config, on_epoch=on_epoch)
+    return fit_and_score(train, test, config, checkpoints=checkpoints, on_epoch=on_epoch)
 
 
 def _print_remarks(console: Console, results: dict[Path, Result]) -> None:
