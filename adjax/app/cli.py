@@ -108,6 +108,8 @@ class Run:
     """Autoencoder: passes over the training windows."""
     bottleneck: int = 8
     """Autoencoder: width of the narrowest layer."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Autoencoder: of its products and activations; bfloat16 is for accelerators."""
     sr: int = 16000
     """Sampling rate in Hz; clips of another rate are resampled, and the report says so."""
     channel: int | Literal["mean"] = 0
@@ -145,6 +147,7 @@ class Run:
                 n_context=1 if pooled else 5,
                 bottleneck=self.bottleneck,
                 n_epochs=self.epochs,
+                compute_dtype=self.compute_dtype,
                 residual=self.residual,
                 predict=self.predict,
                 n_domains=2 if self.residual == "mahalanobis" else 1,

@@ -66,6 +66,7 @@ def test_run_writes_the_submission_files_and_the_record(tree: Path, tmp_path: Pa
 
 def test_options_of_the_autoencoder_reach_it(tree: Path, tmp_path: Path) -> None:
     options = ["--recipe", "2023", "--residual", "mahalanobis", "--predict", "middle", "--epochs", "1"]
+    options += ["--compute-dtype", "bfloat16"]
     pooling = ["--score-pooling", "percentile", "--score-percentile", "90"]
     command = [
         "run",
@@ -82,6 +83,7 @@ def test_options_of_the_autoencoder_reach_it(tree: Path, tmp_path: Path) -> None
     settings = json.loads((tmp_path / "settings.json").read_text())["settings"]
     own = settings["autoencoder"]
     assert (own["batch_size"], own["constants"], own["predict"]) == (256, "torch", "middle")
+    assert own["compute_dtype"] == "bfloat16"
     assert (own["residual"], own["n_domains"], settings["score_percentile"]) == ("mahalanobis", 2, 90)
 
 
