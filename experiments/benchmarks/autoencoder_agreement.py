@@ -1,7 +1,7 @@
 """Does an independent PyTorch version end where ours does? Loss and clip scores over several seeds.
 
-Run:     python -m experiments.benchmarks.autoencoder_agreement [--data ROOT] [--seeds N] [--epochs N] [--starts own]
-         [--quick] [--json FILE]
+Run:     python -m experiments.benchmarks.autoencoder_agreement [--data ROOT [--only-data]] [--recipes 2020 2023]
+         [--starts own ours] [--seeds N] [--epochs N] [--quick] [--json FILE]
 Work:    the 2020 and the 2023 recipe on the first machine of the small synthetic slide rail, and with --data on all
          slide rails of a real tree (one model, as the baselines have it). Start "own": nothing is shared but the
          clips, not the initial weights, not the order of the windows. Start "ours": PyTorch is given our initial
@@ -61,25 +61,36 @@ def main() -> int:
         "--seeds", type=int, default=12, help="models of each version whose scores are averaged"
     )
     parser.add_argument("--epochs", type=int, default=100, help="the recipes' own number by default")
-    parser.add_argument("--starts", nargs="+", choices=STARTS, default=STARTS, help="what the versions share")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the epochs: shows only that it runs")
+    parser.add_argument("--recipes", nargs="+", choices=BASELINE_FLOORS, default=tuple(BASELINE_FLOORS))
+    parser.add_argument("--only-data", action="store_true", help="leave the synthetic slide rail out")
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=("own",), help="what they share")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the epochs, 2 seeds: shows only that it runs"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args()
     torch = find_peer("torch")
     if torch is None:
         return 1
-    epochs = max(1, options.epochs // 10) if options.quick else options.epochs
+    if options.only_data and options.data is None:
+        parser.error("--only-data needs --data")
+    epochs, seeds = options.epochs, options.seeds
+    if options.quick:
+        epochs, seeds = max(1, epochs // 10), min(seeds, 2)
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        synth.write_tree(folder, counts=COUNTS)
-        trees = {"synthetic": Path(folder)} | ({"real": options.data} if options.data else {})
+        trees = {"real": options.data} if options.data else {}
+        if not options.only_data:
+            synth.write_tree(folder, counts=COUNTS)
+            trees = {"synthetic": Path(folder)} | trees
         for tree, root in trees.items():
             clips = index_folder(root, machine_type="slider")
-            for recipe, floor in BASELINE_FLOORS.items():
-                train, test = extract_splits(clips, RunConfig(features=FeatureConfig(floor=floor)))
-                ours = train_ours(recipe, train, test, epochs, options.seeds)
+            for recipe in options.recipes:
+                features = FeatureConfig(floor=BASELINE_FLOORS[recipe])
+                train, test = extract_splits(clips, RunConfig(features=features))
+                ours = train_ours(recipe, train, test, epochs, seeds)
                 for start in options.starts:
-                    theirs = train_torch(torch, recipe, train, test, epochs, options.seeds, start)
+                    theirs = train_torch(torch, recipe, train, test, epochs, seeds, start)
                     found.append({"data": tree, "recipe": recipe, "start": start, **compare(ours, theirs)})
                     Console().print(found[-1])
     report(found)
