@@ -1,20 +1,16 @@
-"""Autoencoder lanes over real machines: from clips to one resumable, compiled training of all of them."""
+"""Autoencoder lanes over real machines: from clips to one compiled training of all of them, and to scores."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from adjax.detectors.autoencoder import (
     AutoencoderConfig,
@@ -22,20 +18,13 @@ from adjax.detectors.autoencoder import (
     AutoencoderParams,
     Lane,
     LaneProgram,
-    Losses,
     Sizes,
     Span,
-    Strategy,
-    TrainState,
     Windows,
-    make_lanes,
 )
-from adjax.detectors.autoencoder.lanes import OnEpoch
 from adjax.pipeline import ClipFeatures, domain_of_rows, window_weights
-from adjax.store import hold, latest_checkpoint, save_checkpoint
+from adjax.resumable import LaneTable
 from adjax.types import FitError
-
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -63,38 +52,6 @@ class LaneSpec:
         """For folders and figures."""
         machine = " ".join(part for part in (self.machine_type, self.machine_id) if part)
         return f"{machine} width {self.width} seed {self.seed}"
-
-
-class LaneTable(NamedTuple):
-    """What a study trains on.
-
-    Attributes:
-        windows: of all machines.
-        lanes: stacked, one a spec.
-        sizes: of the largest.
-        domain: (n_rows,) int32, 1 for the rows of target-domain clips, else 0.
-    """
-
-    windows: Windows
-    lanes: Lane
-    sizes: Sizes
-    domain: Array
-
-
-class Trained(NamedTuple):
-    """A study's end.
-
-    Attributes:
-        params: of every lane, stacked.
-        state: at the last epoch: `state.status` says which lanes stopped, `state.n_epochs` after which epoch.
-        losses: (n_epochs, n_lanes) each.
-        remarks: what was wrong with checkpoints on the way.
-    """
-
-    params: AutoencoderParams
-    state: TrainState
-    losses: Losses
-    remarks: tuple[str, ...]
 
 
 def make_table(
@@ -162,62 +119,6 @@ def make_table(
     return LaneTable(windows, lanes, Sizes(**largest), jnp.asarray(np.concatenate(domains)))
 
 
-def train_lanes(
-    table: LaneTable,
-    config: AutoencoderConfig,
-    *,
-    lanes: Strategy = "auto",
-    folder: Path | None = None,
-    settings: Mapping[str, Any] | None = None,
-    epochs_a_checkpoint: int = 10,
-    on_epoch: OnEpoch | None = None,
-) -> Trained:
-    """Train all lanes, in pieces with a checkpoint after each; go on where an earlier call stopped.
-
-    The same call after a stop at any point gives the same bits on the same machine.
-
-    Args:
-        table: what to train on.
-        config: static settings.
-        lanes: see `make_lanes`.
-        folder: for checkpoints; None: none are written.
-        settings: whatever else makes this run another one than its neighbour.
-        epochs_a_checkpoint: between two checkpoints.
-        on_epoch: see `make_lanes`.
-
-    Raises:
-        StoreError: another run is writing into the folder, the folder belongs to other settings or data, or it cannot
-            be written.
-    """
-    program = jit_program(make_lanes(config, table.sizes, lanes=lanes, on_epoch=on_epoch))
-    windows, stack = table.windows, table.lanes
-    domain = table.domain if config.n_domains > 1 else None
-    if folder is None:
-        state, losses = program.train(windows, stack, program.init(windows, stack), config.n_epochs)
-        jax.block_until_ready(losses)
-        return Trained(program.finish(windows, stack, state, domain), state, losses, ())
-    with hold(folder):
-        template = partial(_template, program, table)
-        fingerprint = _fingerprint(table, config, settings or {})
-        done = latest_checkpoint(folder / CHECKPOINTS, template, fingerprint)
-        none = jnp.zeros((0, *stack.key.shape), windows.x.dtype)
-        state, losses = done.state or (program.init(windows, stack), Losses(none, none))
-        for start in range(done.epoch, config.n_epochs, epochs_a_checkpoint):
-            n_epochs = min(epochs_a_checkpoint, config.n_epochs - start)
-            state, news = program.train(windows, stack, state, n_epochs)
-            losses = (
-                news if losses is None else jax.tree.map(lambda *both: np.concatenate(both), losses, news)
-            )
-            save_checkpoint(folder / CHECKPOINTS, start + n_epochs, (state, losses), fingerprint)
-    return Trained(program.finish(windows, stack, state, domain), state, losses, done.remarks)
-
-
-def jit_program(program: LaneProgram) -> LaneProgram:
-    """Compile each of its functions."""
-    init, train, finish, score = program
-    return LaneProgram(jax.jit(init), jax.jit(train, static_argnums=3), jax.jit(finish), jax.jit(score))
-
-
 def score_lanes(
     program: LaneProgram, params: AutoencoderParams, specs: Sequence[LaneSpec], test: ClipFeatures
 ) -> list[tuple[ClipFeatures, np.ndarray]]:
@@ -253,19 +154,3 @@ def _span(spec: LaneSpec, machines: list[tuple[str, str]], counts: list[int]) ->
         if machine[0] == spec.machine_type and spec.machine_id in ("", machine[1])
     ]
     return (own[0][0], own[-1][1] - own[0][0]) if own else (0, 0)
-
-
-def _template(program: LaneProgram, table: LaneTable, epoch: int) -> tuple[Any, Any]:
-    """Shapes and dtypes of a checkpoint after so many epochs."""
-    state = jax.eval_shape(program.init, table.windows, table.lanes)
-    losses: Any = jax.ShapeDtypeStruct((epoch, *table.lanes.key.shape), table.windows.x.dtype)
-    return state, Losses(losses, losses)
-
-
-def _fingerprint(table: LaneTable, config: AutoencoderConfig, settings: Mapping[str, Any]) -> str:
-    """SHA-256 of everything that decides the result."""
-    digest = hashlib.sha256(json.dumps([repr(config), settings], sort_keys=True, default=str).encode())
-    keyless = table.lanes._replace(key=jax.random.key_data(table.lanes.key))
-    for leaf in jax.tree.leaves((table.windows, keyless)):
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +23,7 @@ from adjax.extraction import ClipFeatures, extract
 from adjax.features.normalize import fit_standardizer, standardize
 from adjax.features.recipes import FeatureConfig
 from adjax.results import Fit, Result, group_of
+from adjax.resumable import fit_alone
 from adjax.selection import BANDS_MULTIPLE, select_and_score
 from adjax.types import (
     NOT_FINITE,
@@ -28,11 +32,13 @@ from adjax.types import (
     DataError,
     Detector,
     FitError,
+    FitInfo,
     SettingsError,
 )
 
 ModelName = Literal["auto", "gmm", "autoencoder"]
 ScorePooling = Literal["mean", "std", "max", "percentile"]
+Fitted = tuple[Any, FitInfo, tuple[str, ...]]  # parameters, how it ended, remarks
 MODELS: tuple[ModelName, ...] = ("auto", "gmm", "autoencoder")
 
 
@@ -92,14 +98,14 @@ class RunConfig:
         return replace(self.features, pooling="views")
 
 
-def make_detector(config: RunConfig, on_epoch: Callable[[Any], None] | None = None) -> Detector:
+def make_detector(config: RunConfig) -> Detector:
     """The detector that a run's settings ask for."""
     if config.model == "gmm":
         return make_gmm(config.gmm, config.gmm_hyper)
     if config.model == "autoencoder":
         if config.features.pooling != "none" and config.autoencoder.n_context > 1:
             raise SettingsError("pooled features have one row a clip: set the autoencoder's n_context to 1")
-        return make_autoencoder(config.autoencoder, config.autoencoder_hyper, on_epoch)
+        return make_autoencoder(config.autoencoder, config.autoencoder_hyper)
     raise SettingsError(f"model={config.model!r} is not one of {MODELS}")
 
 
@@ -108,6 +114,7 @@ def fit_and_score(
     test: ClipFeatures,
     config: RunConfig,
     *,
+    checkpoints: Path | None = None,
     on_epoch: Callable[[Any], None] | None = None,
     on_model: Callable[[str], None] | None = None,
 ) -> Result:
@@ -119,8 +126,16 @@ def fit_and_score(
         train: features of normal clips.
         test: features of the clips to score.
         config: the run's settings.
-        on_epoch: called on the host with the mean loss of each of the autoencoder's epochs.
+        checkpoints: folder for the autoencoder's; the same call after a stop at any point goes on there, to the same
+            bits. They stay until `drop_checkpoints`. None: none are written; the other models need none.
+        on_epoch: called on the host with the mean loss of each of the autoencoder's epochs, also of those that an
+            earlier call made.
         on_model: called with the name of each machine when its test clips are scored.
+
+    Raises:
+        SettingsError: settings out of range, or that contradict each other.
+        StoreError: the checkpoints are those of a run with other settings, data or versions, another run is writing
+            there, or they cannot be written.
     """
     if config.model == "auto":
         if train.rows.shape[1] != config.front_end.n_features:
@@ -130,11 +145,12 @@ def fit_and_score(
         raise SettingsError(f"score_percentile={config.score_percentile} must lie in [0, 100]")
     if config.score_pooling == "std" and config.features.pooling != "none":
         raise SettingsError("pooled features give one score a clip, which has no standard deviation")
-    detector = make_detector(config, on_epoch)
-    fit, score = jax.jit(detector.fit), jax.jit(detector.score)
+    detector = make_detector(config)
+    fit, score = _make_fit(config, detector, on_epoch), jax.jit(detector.score)
     scores = np.full(len(test.clips), np.nan)
     fits: list[Fit] = []
     failures: list[AdjaxError] = [*train.failures, *test.failures]
+    notes = [*train.notes, *test.notes]
     groups = _groups(test, config.per)
     for number, group in enumerate(groups):
         key = jax.random.fold_in(jax.random.key(config.seed), number)
@@ -142,11 +158,13 @@ def fit_and_score(
         own_test = test.where(lambda clip: group_of(clip, config.per) == group)  # noqa: B023
         name = " ".join(part for part in group if part)
         try:
-            params, transform, fitted = _fit_group(fit, detector, key, own_train, config, group)
+            to_group = partial(fit, _place(checkpoints, group))
+            params, transform, fitted, remarks = _fit_group(to_group, detector, key, own_train, config, group)
         except FitError as error:
             failures.append(error)
             continue
         fits.append(fitted)
+        notes += [f"{name}: {remark}" for remark in remarks]
         values = _score_group(score, detector, params, transform, own_test)
         pooled, too_short = pool_scores(
             values, own_test, detector.n_context, config.score_pooling, percentile=config.score_percentile
@@ -157,8 +175,15 @@ def fit_and_score(
             on_model(name)
     scored = np.isfinite(scores)
     clips = ClipTable(tuple(clip for clip, ok in zip(test.clips, scored, strict=True) if ok))
-    notes = tuple(dict.fromkeys((*train.notes, *test.notes)))
-    return Result(clips, scores[scored], tuple(fits), tuple(failures), notes)
+    return Result(clips, scores[scored], tuple(fits), tuple(failures), tuple(dict.fromkeys(notes)))
+
+
+def drop_checkpoints(checkpoints: Path, test: ClipFeatures, per: str) -> None:
+    """Delete what `fit_and_score` left for these test clips' machines, once the results are safe; nothing else."""
+    for group in _groups(test, per):
+        shutil.rmtree(checkpoints / _file_name(group), ignore_errors=True)
+    with suppress(OSError):  # it is not there, or holds the checkpoints of other machines
+        checkpoints.rmdir()
 
 
 def extract_splits(
@@ -215,14 +240,33 @@ def _groups(test: ClipFeatures, per: str) -> list[tuple[str, str]]:
     return sorted({group_of(clip, per) for clip in test.clips})
 
 
+def _place(checkpoints: Path | None, group: tuple[str, str]) -> Path | None:
+    return checkpoints / _file_name(group) if checkpoints else None
+
+
+def _file_name(group: tuple[str, str]) -> str:
+    return "_".join(part for part in group if part)
+
+
+def _make_fit(
+    config: RunConfig, detector: Detector, on_epoch: Callable[[Any], None] | None
+) -> Callable[..., Fitted]:
+    """(folder, key, rows, weights, hyper, …) -> the detector's fit, with checkpoints in the folder where it has any."""
+    if config.model == "autoencoder":
+        report = (lambda n_epochs, train, validation: on_epoch(train[0])) if on_epoch else None
+        return lambda folder, *data: fit_alone(config.autoencoder, *data, folder=folder, on_epoch=report)
+    fit = jax.jit(detector.fit)
+    return lambda folder, *data: (*fit(*data), ())
+
+
 def _fit_group(
-    fit: Callable[..., Any],
+    fit: Callable[..., Fitted],
     detector: Detector,
     key: jax.Array,
     train: ClipFeatures,
     config: RunConfig,
     group: tuple[str, str],
-) -> tuple[Any, Callable[[np.ndarray], Any], Fit]:
+) -> tuple[Any, Callable[[np.ndarray], Any], Fit, tuple[str, ...]]:
     """Fit the model of one group; raises FitError saying whose and what to do."""
     name = " ".join(part for part in group if part)
     weights = window_weights(train.offsets, detector.n_context)
@@ -243,7 +287,7 @@ def _fit_group(
         domain = domain_of_rows(train)
         more = [np.pad(domain, (0, len(rows) - len(domain)))]
     with threadpool_limits(1, user_api="blas"):  # LAPACK's threads only wait for each other on a covariance
-        params, info = jax.block_until_ready(fit(key, rows, weights, detector.hyper, *more))
+        params, info, remarks = jax.block_until_ready(fit(key, rows, weights, detector.hyper, *more))
     fitted = Fit(
         *group, len(train.clips), n_vectors, float(info.objective), int(info.n_steps), int(info.status)
     )
@@ -252,7 +296,7 @@ def _fit_group(
             f"the {config.model} of {name} did not stay finite: raise the regularisation (reg_covar), lower the "
             "learning rate, or standardise the features"
         )
-    return params, transform, fitted
+    return params, transform, fitted, remarks
 
 
 def _score_group(

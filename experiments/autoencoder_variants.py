@@ -28,9 +28,10 @@ from adjax import synth
 from adjax.data.dcase import Clip, ClipTable, index_folder
 from adjax.detectors.autoencoder import RECIPES, AutoencoderConfig, Sizes, make_lanes
 from adjax.evaluation.metrics import evaluate
-from adjax.lanes import LaneSpec, Trained, jit_program, make_table, score_lanes, train_lanes
+from adjax.lanes import LaneSpec, make_table, score_lanes
 from adjax.pipeline import ClipFeatures, RunConfig, ScorePooling, extract, pool_scores
 from adjax.report.folder import versions, write_json
+from adjax.resumable import Trained, jit_program, train_lanes
 from adjax.types import MAX_ITER
 
 TRAININGS: Mapping[str, AutoencoderConfig] = {

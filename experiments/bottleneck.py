@@ -29,10 +29,11 @@ from adjax import synth
 from adjax.data.dcase import index_folder
 from adjax.detectors.autoencoder import RECIPES, AutoencoderConfig, make_lanes
 from adjax.evaluation.metrics import evaluate
-from adjax.lanes import LaneSpec, LaneTable, Trained, jit_program, make_table, score_lanes, train_lanes
+from adjax.lanes import LaneSpec, make_table, score_lanes
 from adjax.pipeline import ClipFeatures, RunConfig, ScorePooling, extract_splits, pool_scores
 from adjax.report.figures import loss_curves, save
 from adjax.report.folder import versions, write_json
+from adjax.resumable import LaneTable, Trained, jit_program, train_lanes
 from adjax.store import save_model
 from adjax.types import NOT_FINITE
 

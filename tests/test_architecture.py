@@ -25,6 +25,7 @@ FLOORS = {
     "selection": (3, "pipeline"),
     "pipeline": (3, "pipeline"),
     "lanes": (3, "pipeline"),
+    "resumable": (3, "pipeline"),
     "sweep": (3, "pipeline"),
     "synth": (3, "synth"),
     "report": (4, "person"),

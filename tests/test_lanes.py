@@ -17,8 +17,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from adjax.data.dcase import Clip, ClipTable
 from adjax.detectors.autoencoder import AutoencoderConfig, make_autoencoder, make_lanes
-from adjax.lanes import CHECKPOINTS, LaneSpec, jit_program, make_table, score_lanes, train_lanes
+from adjax.lanes import LaneSpec, make_table, score_lanes
 from adjax.pipeline import ClipFeatures
+from adjax.resumable import CHECKPOINTS, jit_program, train_lanes
 from adjax.store import hold
 from adjax.types import FitError, StoreError
 
@@ -138,5 +139,5 @@ def test_the_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     table = make_table(TRAIN, SPECS, CONFIG)
     train_lanes(table, CONFIG, folder=tmp_path)
     other = make_table(TRAIN, [SPECS[0], SPECS[1], LaneSpec("fan", "", width=2)], CONFIG)
-    with pytest.raises(StoreError, match="other settings or data"):
+    with pytest.raises(StoreError, match="other settings, data or versions"):
         train_lanes(other, CONFIG, folder=tmp_path)

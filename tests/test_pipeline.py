@@ -17,10 +17,27 @@ from adjax.data.audio import write_wav
 from adjax.data.dcase import index_folder
 from adjax.detectors.autoencoder import AutoencoderConfig
 from adjax.detectors.gmm import GmmConfig, GmmHyper
-from adjax.features import log_mel_spectrogram
-from adjax.features.recipes import ClipNorm, FeatureConfig, FeatureKind, Pooling, make_features
-from adjax.pipeline import ClipFeatures, RunConfig, extract, extract_splits, fit_and_score, window_weights
-from adjax.types import ClipError, DataError, FitError, SettingsError
+from adjax.extraction import settings_key
+from adjax.features import log_mel_spectrogram, mel_spectrogram
+from adjax.features.recipes import (
+    BASELINE_FLOORS,
+    ClipNorm,
+    FeatureConfig,
+    FeatureKind,
+    Floor,
+    Pooling,
+    make_features,
+)
+from adjax.pipeline import (
+    ClipFeatures,
+    RunConfig,
+    drop_checkpoints,
+    extract,
+    extract_splits,
+    fit_and_score,
+    window_weights,
+)
+from adjax.types import ClipError, DataError, FitError, SettingsError, StoreError
 
 SMALL = FeatureConfig(n_fft=256, hop_length=128, n_mels=16)
 GMM = RunConfig(features=SMALL, gmm=GmmConfig(2, "diag", max_iter=20), gmm_hyper=GmmHyper(reg_covar=1e-3))
@@ -104,11 +121,36 @@ def test_recipes_give_the_promised_shape_whatever_the_padding(
         {"pooling": "percentiles", "percentiles": (50.0, 101.0)},
         {"pooling": "percentiles", "percentiles": ()},
         {"clip_norm": "loudness"},
+        {"floor": "clip"},
     ],
 )
 def test_recipes_refuse_bad_settings(bad: dict) -> None:
     with pytest.raises(SettingsError):
         make_features(replace(SMALL, **bad))
+
+
+@pytest.mark.parametrize("kind", get_args(FeatureKind))
+def test_floors_are_those_of_the_baselines(kind: FeatureKind) -> None:
+    """A sound so faint that its mel energies lie about eps: the logarithm tells the floors apart, nothing else does."""
+    y = jnp.asarray(hum(0, 500.0, 4000)) * np.float32(1e-7)
+    config = replace(SMALL, kind=kind, n_mfcc=5)
+    added, floored = (
+        make_features(replace(config, floor=BASELINE_FLOORS[year]))(y, 4000) for year in ("2020", "2023")
+    )
+    if kind in ("spectrum", "pcen"):
+        assert_array_equal(added, floored)
+        return
+    assert np.max(np.abs(added - floored)) > 1
+    if kind == "log-mel":
+        eps = np.finfo(np.float64).eps
+        mel = np.asarray(mel_spectrogram(y, sr=16000, n_fft=256, hop_length=128, n_mels=16), np.float64)
+        assert_allclose(added, 10 * np.log10(mel + eps), atol=1e-3)
+        assert_allclose(floored, 10 * np.log10(np.maximum(mel, eps)), atol=1e-3)
+
+
+def test_the_floor_is_part_of_the_caches_key() -> None:
+    keys = {settings_key(replace(SMALL, floor=floor), 0) for floor in get_args(Floor)}
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize("per", ["machine", "type"])
@@ -189,6 +231,28 @@ def test_score_pooling(splits, pooling: str) -> None:
 
 def test_same_seed_same_scores(splits) -> None:
     assert_array_equal(fit_and_score(*splits, AUTOENCODER).scores, fit_and_score(*splits, AUTOENCODER).scores)
+
+
+def test_checkpoints_change_nothing_and_belong_to_one_run(splits, tmp_path: Path) -> None:
+    train, test = splits
+    plain = fit_and_score(train, test, AUTOENCODER)
+    place = tmp_path / "checkpoints"
+    heard: list[float] = []
+    fit = lambda config: fit_and_score(train, test, config, checkpoints=place, on_epoch=heard.append)  # noqa: E731
+    assert_array_equal(fit(AUTOENCODER).scores, plain.scores)
+    again = fit(AUTOENCODER)
+    assert_array_equal(again.scores, plain.scores)
+    assert "fan id_02: went on after epoch 30 of 30" in again.notes
+    assert not set(plain.notes) & set(again.notes)
+    assert len(heard) == 4 * 30  # two machines, twice: the second time from the checkpoints
+    assert_array_equal(np.sort(heard[:60]), np.sort(heard[60:]))
+    for other in (replace(AUTOENCODER, seed=1), replace(AUTOENCODER, standardize=True)):
+        with pytest.raises(StoreError, match="other settings, data or versions"):
+            fit(other)
+    drop_checkpoints(place, test.where(lambda clip: clip.machine_id == "id_00"), "machine")
+    assert [path.name for path in place.iterdir()] == ["fan_id_02"]
+    drop_checkpoints(place, test, "machine")
+    assert not place.exists()
 
 
 def test_windows_do_not_cross_clips() -> None:

@@ -30,7 +30,7 @@ from adjax.data.cache import default_folder
 from adjax.data.dcase import ClipTable, index_folder, read_labels
 from adjax.detectors.autoencoder import RECIPES
 from adjax.detectors.gmm import CovarianceType, GmmConfig, GmmHyper
-from adjax.features.recipes import FeatureConfig, FeatureKind, Pooling
+from adjax.features.recipes import BASELINE_FLOORS, FeatureConfig, FeatureKind, Floor, Pooling
 from adjax.pipeline import (
     MODELS,
     ClipFeatures,
@@ -38,16 +38,19 @@ from adjax.pipeline import (
     Result,
     RunConfig,
     ScorePooling,
+    drop_checkpoints,
     extract_splits,
     fit_and_score,
     n_models,
 )
 from adjax.report.folder import write_figures, write_run
 from adjax.report.tables import fits_table, results_table, summarise
+from adjax.store import hold
 from adjax.types import AdjaxError
 
 SEVERAL: Mapping[str, tuple[ModelName, ...]] = {"both": ("gmm", "autoencoder"), "all": MODELS}
 OK, SOME_FAILED, CANNOT_RUN = 0, 1, 2
+CHECKPOINTS = "checkpoints"
 MAX_LISTED = 10  # failures printed; all of them are in failures.csv
 
 
@@ -55,7 +58,8 @@ MAX_LISTED = 10  # failures printed; all of them are in failures.csv
 class Run:
     """Train on the normal clips of a data set, score its test clips, and write the results into a folder.
 
-    Without --data it makes a small synthetic slide rail and runs on that.
+    Without --data it makes a small synthetic slide rail and runs on that. Stopped at any point, the same command goes
+    on at the autoencoder's last checkpoint (every 10 epochs, in OUT until the end) and ends with the same scores.
     """
 
     out: Path = Path("runs/run")
@@ -70,6 +74,9 @@ class Run:
     both of these, or all three, each in a folder of its own."""
     features: FeatureKind = "log-mel"
     """Log-mel spectrogram in dB, MFCC, or magnitude spectrum."""
+    floor: Floor | None = None
+    """Of log-mel and MFCC in silence: add: log10(mel + eps), max: log10(max(mel, eps)). Default: that of --recipe for
+    the autoencoder (2020: add, 2023: max), add for the other models."""
     clip_pooling: Pooling = "none"
     """Pool the frames of a clip into one vector before the mixture; none: a mixture of frames."""
     gwrp_r: float = 0.5
@@ -91,7 +98,7 @@ class Run:
     max_iter: int = 100
     """Mixture: EM iterations at most."""
     recipe: Literal["2020", "2023"] = "2020"
-    """Autoencoder: of which DCASE baseline; they differ in batch size, initial weights and Adam's epsilon."""
+    """Autoencoder: of which DCASE baseline; they differ in batch size, initial weights, Adam's epsilon and --floor."""
     residual: Literal["mean_square", "mahalanobis"] = "mean_square"
     """Autoencoder: score of a window: its mean squared residual, or its Mahalanobis norm among the training
     residuals (of its domain, source or target, where the data have them: the smaller norm)."""
@@ -101,6 +108,8 @@ class Run:
     """Autoencoder: passes over the training windows."""
     bottleneck: int = 8
     """Autoencoder: width of the narrowest layer."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Autoencoder: of its products and activations; bfloat16 is for accelerators."""
     sr: int = 16000
     """Sampling rate in Hz; clips of another rate are resampled, and the report says so."""
     channel: int | Literal["mean"] = 0
@@ -117,10 +126,15 @@ class Run:
     def config(self, model: ModelName) -> RunConfig:
         """The settings of one model's run."""
         pooled = self.clip_pooling != "none"
+        usual = BASELINE_FLOORS[self.recipe if model == "autoencoder" else "2020"]
         return RunConfig(
             model=model,
             features=FeatureConfig(
-                kind=self.features, sr=self.sr, pooling=self.clip_pooling, gwrp_r=self.gwrp_r
+                kind=self.features,
+                sr=self.sr,
+                floor=self.floor or usual,
+                pooling=self.clip_pooling,
+                gwrp_r=self.gwrp_r,
             ),
             standardize=self.standardize,
             per=self.per,
@@ -133,6 +147,7 @@ class Run:
                 n_context=1 if pooled else 5,
                 bottleneck=self.bottleneck,
                 n_epochs=self.epochs,
+                compute_dtype=self.compute_dtype,
                 residual=self.residual,
                 predict=self.predict,
                 n_domains=2 if self.residual == "mahalanobis" else 1,
@@ -202,7 +217,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(command: Run, console: Console) -> int:
-    """`adjax run`."""
+    """`adjax run`, the only one that writes into its folder."""
+    with hold(command.out):
+        return _run(command, console)
+
+
+def _run(command: Run, console: Console) -> int:
     clock = _Clock()
     models = SEVERAL.get(command.model) or (cast(ModelName, command.model),)
     configs = {model: command.config(model) for model in models}
@@ -236,9 +256,10 @@ def run(command: Run, console: Console) -> int:
         }
     results: dict[Path, Result] = {}
     for model, config in configs.items():
+        out = command.out / model if len(models) > 1 else command.out
         with clock.step(f"fit and score {model}"), _progress(console) as progress:
-            result = _fit_with_progress(progress, *features[config.front_end], config)
-        results[command.out / model if len(models) > 1 else command.out] = result
+            train, test = features[config.front_end]
+            results[out] = _fit_with_progress(progress, train, test, config, out / CHECKPOINTS)
     pictures: list[Path] = []
     for (out, result), config in zip(results.items(), configs.values(), strict=True):
         _, test = features[config.front_end]
@@ -246,6 +267,7 @@ def run(command: Run, console: Console) -> int:
         with clock.step("draw figures"):
             pictures += write_figures(out, result=result, summaries=summaries, test=test, config=config)
         write_run(out, result=result, summaries=summaries, config=config, data=source, seconds=clock.seconds)
+        drop_checkpoints(out / CHECKPOINTS, test, config.per)
         console.print(fits_table(f"{config.model}: models", result.fits))
         for machine_type, summary in summaries.items():
             console.print(results_table(f"{machine_type}: {config.model}, one model a {config.per}", summary))
@@ -293,7 +315,7 @@ def _write_tree(root: Path, counts: Any, snr_db: float, seed: int, console: Cons
 
 
 def _fit_with_progress(
-    progress: Progress, train: ClipFeatures, test: ClipFeatures, config: RunConfig
+    progress: Progress, train: ClipFeatures, test: ClipFeatures, config: RunConfig, checkpoints: Path
 ) -> Result:
     """Fit and score; the autoencoder's bar counts epochs, the others' machines."""
     total = n_models(test, config.per)
@@ -306,7 +328,7 @@ def _fit_with_progress(
     def on_epoch(loss: Any) -> None:
         progress.update(task, advance=1, description=f"Autoencoder: training epochs, loss {float(loss):.3g}")
 
-    return fit_and_score(train, test, config, on_epoch=on_epoch)
+    return fit_and_score(train, test, config, checkpoints=checkpoints, on_epoch=on_epoch)
 
 
 def _print_remarks(console: Console, results: dict[Path, Result]) -> None:

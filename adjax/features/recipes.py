@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -27,11 +27,15 @@ Pooling = Literal[
     "none", "mean", "std", "max", "gwrp", "percentiles", "moments", "modulation", "flux", "views"
 ]
 ClipNorm = Literal["none", "level", "feature"]
+Floor = Literal["add", "max"]
+
+# Of the DCASE baselines by year: 2020 takes log10(mel + eps), 2023 to 2026 log10(max(mel, eps)).
+BASELINE_FLOORS: Mapping[str, Floor] = {"2020": "add", "2023": "max"}
 
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """Static settings of the front end; the defaults are those of the DCASE baselines.
+    """Static settings of the front end; the defaults are those of the DCASE 2020 baseline.
 
     Attributes:
         kind: "log-mel" in dB, "mfcc" of it, "spectrum", the magnitude of the STFT, or "pcen", mel magnitudes
@@ -43,6 +47,9 @@ class FeatureConfig:
         n_mfcc: cepstral coefficients (MFCC).
         n_deltas: orders of time derivatives appended to the MFCCs: 0, 1 or 2.
         pad_mode: at the clip's ends: "constant" (librosa >= 0.10) or "reflect" (before).
+        floor: what keeps the logarithm of log-mel and MFCC finite in silence (eps = 2.2e-16): "add" takes
+            log10(mel + eps), "max" log10(max(mel, eps)); see `BASELINE_FLOORS`. The other kinds take no such
+            logarithm and are the same with either.
         clip_norm: what each clip is freed of before pooling: "none", its "level" or each "feature"'s mean and
             scale; see `normalize_clip`.
         pooling: "none" keeps the frames; the others make one vector a clip, of one number a feature, or several
@@ -59,6 +66,7 @@ class FeatureConfig:
     n_mfcc: int = 20
     n_deltas: int = 0
     pad_mode: Literal["constant", "reflect"] = "constant"
+    floor: Floor = "add"
     clip_norm: ClipNorm = "none"
     pooling: Pooling = "none"
     gwrp_r: float = 0.5
@@ -96,7 +104,8 @@ def make_features(config: FeatureConfig) -> Callable[[Array, Array], Array]:
     Raises:
         SettingsError: a setting out of its range.
     """
-    for name, options in {"kind": FeatureKind, "pooling": Pooling, "clip_norm": ClipNorm}.items():
+    choices = {"kind": FeatureKind, "pooling": Pooling, "clip_norm": ClipNorm, "floor": Floor}
+    for name, options in choices.items():
         if getattr(config, name) not in get_args(options):
             raise SettingsError(f"{name}={getattr(config, name)!r} is not one of {get_args(options)}")
     if config.kind == "mfcc" and not (1 <= config.n_mfcc <= config.n_mels and 0 <= config.n_deltas <= 2):
@@ -116,8 +125,8 @@ def make_features(config: FeatureConfig) -> Callable[[Array, Array], Array]:
                 y, power=1.0, **settings
             )  # as if samples were 32-bit integers
             return pcen(magnitudes, sr=config.sr, hop_length=config.hop_length)
-        # As the 2020 baseline: 20/power * log10(mel + eps).
-        log_mel = log_mel_spectrogram(y, amin=np.finfo(np.float64).eps, floor="add", **settings)
+        # As the baselines: 20/power * log10, with the eps of float64.
+        log_mel = log_mel_spectrogram(y, amin=np.finfo(np.float64).eps, floor=config.floor, **settings)
         if config.kind == "log-mel":
             return log_mel
         coefficients = mfcc(log_mel, n_mfcc=config.n_mfcc)

@@ -80,8 +80,8 @@ def latest_checkpoint(folder: Path, template: Callable[[int], Any], fingerprint:
             continue
         if about["fingerprint"] != fingerprint:
             raise StoreError(
-                f"{folder}: holds the checkpoints of a run with other settings or data; choose another folder, or "
-                "delete this one to start anew"
+                f"{folder}: holds the checkpoints of a run with other settings, data or versions; choose another "
+                "folder, or delete this one to start anew"
             )
         state = unflatten(template(epoch), {name: np.asarray(value) for name, value in arrays.items()}, place)
         return Checkpoint(epoch, state, tuple(remarks))

@@ -18,8 +18,9 @@ from adjax.detectors.gmm.lanes import fit_lanes
 from adjax.extraction import ClipFeatures
 from adjax.features.batch import map_clips
 from adjax.features.normalize import fit_standardizer, standardize
-from adjax.lanes import LaneSpec, jit_program, make_table, score_lanes, train_lanes
+from adjax.lanes import LaneSpec, make_table, score_lanes
 from adjax.pipeline import RunConfig, pad_rows, pool_scores
+from adjax.resumable import jit_program, train_lanes
 from adjax.sweep.data import Machine
 from adjax.types import NOT_FINITE, STATUS_NAMES
 

@@ -1,13 +1,15 @@
 """Does an independent PyTorch version end where ours does? Loss and clip scores over several seeds.
 
-Run:     python -m experiments.benchmarks.autoencoder_agreement [--data ROOT] [--quick] [--json FILE]
+Run:     python -m experiments.benchmarks.autoencoder_agreement [--data ROOT [--only-data]] [--recipes 2020 2023]
+         [--starts own ours] [--seeds N] [--epochs N] [--quick] [--json FILE]
 Work:    the 2020 and the 2023 recipe on the first machine of the small synthetic slide rail, and with --data on all
          slide rails of a real tree (one model, as the baselines have it). Start "own": nothing is shared but the
          clips, not the initial weights, not the order of the windows. Start "ours": PyTorch is given our initial
          weights and our orders, so that only the arithmetic differs.
-Reads:   loss: the last epoch's mean training loss, a mean over seeds, theirs / ours. rank: Spearman's correlation of
-         clip scores, each a mean over seeds. between seeds: the same between single seeds, ours against theirs and,
-         for what luck alone does, ours against ours.
+Reads:   loss: the last epoch's mean training loss, a mean over seeds, theirs / ours, with its standard error. rank:
+         Spearman's correlation of clip scores, each a mean over seeds. between seeds: the same between single seeds,
+         ours against theirs and, for what luck alone does, ours against ours and theirs against theirs. rank by luck
+         alone: what `rank` would be if both drew their seeds from one distribution (Spearman and Brown's formula).
 Result:  README.md, section "Speed".
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from dataclasses import replace
@@ -32,8 +35,10 @@ from adjax import synth
 from adjax.data.dcase import index_folder
 from adjax.detectors.autoencoder import RECIPES, Lane, make_lanes
 from adjax.detectors.autoencoder.training import epoch_keys, init_state, shuffle
-from adjax.lanes import LaneSpec, LaneTable, jit_program, make_table, score_lanes, train_lanes
+from adjax.features.recipes import BASELINE_FLOORS, FeatureConfig
+from adjax.lanes import LaneSpec, make_table, score_lanes
 from adjax.pipeline import ClipFeatures, RunConfig, extract_splits, pool_scores
+from adjax.resumable import LaneTable, jit_program, train_lanes
 from experiments.benchmarks._harness import describe_machine, find_peer
 from experiments.benchmarks._torch_autoencoder import (
     build,
@@ -44,6 +49,7 @@ from experiments.benchmarks._torch_autoencoder import (
 )
 
 COUNTS = {"id_00": synth.ClipCounts(train=30, test_normal=15, test_anomaly=15)}
+STARTS = ("own", "ours")
 Found = tuple[np.ndarray, np.ndarray]  # (n_seeds,) losses, (n_seeds, n_clips) scores
 
 
@@ -51,25 +57,40 @@ def main() -> int:
     """Both versions on both data sets; the exit code is 1 without torch."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, metavar="ROOT", help="a tree of real slide rails")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the epochs: shows only that it runs")
+    parser.add_argument(
+        "--seeds", type=int, default=12, help="models of each version whose scores are averaged"
+    )
+    parser.add_argument("--epochs", type=int, default=100, help="the recipes' own number by default")
+    parser.add_argument("--recipes", nargs="+", choices=BASELINE_FLOORS, default=tuple(BASELINE_FLOORS))
+    parser.add_argument("--only-data", action="store_true", help="leave the synthetic slide rail out")
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=("own",), help="what they share")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the epochs, 2 seeds: shows only that it runs"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args()
     torch = find_peer("torch")
     if torch is None:
         return 1
-    epochs = max(1, options.epochs // 10) if options.quick else options.epochs
+    if options.only_data and options.data is None:
+        parser.error("--only-data needs --data")
+    epochs, seeds = options.epochs, options.seeds
+    if options.quick:
+        epochs, seeds = max(1, epochs // 10), min(seeds, 2)
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        synth.write_tree(folder, counts=COUNTS)
-        trees = {"synthetic": Path(folder)} | ({"real": options.data} if options.data else {})
+        trees = {"real": options.data} if options.data else {}
+        if not options.only_data:
+            synth.write_tree(folder, counts=COUNTS)
+            trees = {"synthetic": Path(folder)} | trees
         for tree, root in trees.items():
-            train, test = extract_splits(index_folder(root, machine_type="slider"), RunConfig())
-            for recipe in ("2020", "2023"):
-                ours = train_ours(recipe, train, test, epochs, options.seeds)
-                for start in ("own", "ours"):
-                    theirs = train_torch(torch, recipe, train, test, epochs, options.seeds, start)
+            clips = index_folder(root, machine_type="slider")
+            for recipe in options.recipes:
+                features = FeatureConfig(floor=BASELINE_FLOORS[recipe])
+                train, test = extract_splits(clips, RunConfig(features=features))
+                ours = train_ours(recipe, train, test, epochs, seeds)
+                for start in options.starts:
+                    theirs = train_torch(torch, recipe, train, test, epochs, seeds, start)
                     found.append({"data": tree, "recipe": recipe, "start": start, **compare(ours, theirs)})
                     Console().print(found[-1])
     report(found)
@@ -137,18 +158,23 @@ def _our_order(table: LaneTable, lane: Lane, epoch: int) -> np.ndarray:
 
 def compare(ours: Found, theirs: Found) -> dict[str, float]:
     """Ratios and rank correlations."""
-    seeds = range(len(ours[0]))
+    n = len(ours[0])
     rank = lambda a, b: float(spearmanr(a, b).statistic)  # noqa: E731
+    within = [
+        float(np.mean([rank(a, b) for a, b in combinations(scores, 2)] or [1.0]))
+        for scores in (ours[1], theirs[1])
+    ]
+    ratio = float(np.mean(theirs[0]) / np.mean(ours[0]))
+    spread = [float(np.std(x, ddof=min(1, n - 1)) / np.mean(x)) for x in (ours[0], theirs[0])]
     return {
         "our_loss": float(np.mean(ours[0])),
-        "loss_theirs_over_ours": float(np.mean(theirs[0]) / np.mean(ours[0])),
+        "loss_theirs_over_ours": ratio,
+        "its_error": ratio * math.hypot(*spread) / math.sqrt(n),
         "rank": rank(ours[1].mean(axis=0), theirs[1].mean(axis=0)),
-        "rank_between_seeds": float(
-            np.mean([rank(ours[1][i], theirs[1][j]) for i, j in product(seeds, seeds)])
-        ),
-        "rank_ours_between_seeds": float(
-            np.mean([rank(ours[1][i], ours[1][j]) for i, j in combinations(seeds, 2)] or [1.0])
-        ),
+        "rank_by_luck_alone": math.sqrt(math.prod(n * r / (1 + (n - 1) * r) for r in within)),
+        "rank_between_seeds": float(np.mean([rank(a, b) for a, b in product(ours[1], theirs[1])])),
+        "rank_ours_between_seeds": within[0],
+        "rank_theirs_between_seeds": within[1],
     }
 
 

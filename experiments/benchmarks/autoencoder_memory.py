@@ -27,8 +27,9 @@ from rich.table import Table
 
 from adjax.data.dcase import Clip, ClipTable
 from adjax.detectors.autoencoder import RECIPES, make_lanes
-from adjax.lanes import LaneSpec, jit_program, make_table
+from adjax.lanes import LaneSpec, make_table
 from adjax.pipeline import ClipFeatures
+from adjax.resumable import jit_program
 from experiments.benchmarks._harness import Row, describe_machine
 
 FULL, PARTS = 2370, (300, 600, 1200, 1800, 2370)

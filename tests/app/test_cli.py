@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from adjax.app.cli import CANNOT_RUN, OK, SOME_FAILED, main
+from adjax.app.cli import CANNOT_RUN, OK, SOME_FAILED, Run, main
 from adjax.data.audio import write_wav
 from adjax.evaluation.dcase_files import read_scores
+from adjax.store import hold
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +66,7 @@ def test_run_writes_the_submission_files_and_the_record(tree: Path, tmp_path: Pa
 
 def test_options_of_the_autoencoder_reach_it(tree: Path, tmp_path: Path) -> None:
     options = ["--recipe", "2023", "--residual", "mahalanobis", "--predict", "middle", "--epochs", "1"]
+    options += ["--compute-dtype", "bfloat16"]
     pooling = ["--score-pooling", "percentile", "--score-percentile", "90"]
     command = [
         "run",
@@ -76,7 +83,47 @@ def test_options_of_the_autoencoder_reach_it(tree: Path, tmp_path: Path) -> None
     settings = json.loads((tmp_path / "settings.json").read_text())["settings"]
     own = settings["autoencoder"]
     assert (own["batch_size"], own["constants"], own["predict"]) == (256, "torch", "middle")
+    assert own["compute_dtype"] == "bfloat16"
     assert (own["residual"], own["n_domains"], settings["score_percentile"]) == ("mahalanobis", 2, 90)
+
+
+def test_a_recipes_floor_is_the_autoencoders_unless_another_is_given() -> None:
+    floor = lambda model, **given: Run(**given).config(model).features.floor  # noqa: E731
+    assert (floor("autoencoder"), floor("autoencoder", recipe="2023")) == ("add", "max")
+    assert (floor("gmm", recipe="2023"), floor("auto", recipe="2023")) == ("add", "add")
+    assert (floor("autoencoder", recipe="2023", floor="add"), floor("gmm", floor="max")) == ("add", "max")
+
+
+def test_a_killed_run_resumes_to_the_same_files(tree: Path, tmp_path: Path, capsys) -> None:
+    """kill -9 in the middle of training: the same command ends as if nothing had happened, and leaves no debris."""
+    command = ["run", "--data", str(tree), "--model", "autoencoder", "--epochs", "60"]
+    assert main([*command, "--out", str(tmp_path / "whole")]) == OK
+    command += ["--out", str(tmp_path / "killed")]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    process = subprocess.Popen([sys.executable, "-m", "adjax.app.cli", *command], env=environment)
+    place = tmp_path / "killed" / "checkpoints"
+    while not list(place.glob("pump_id_00/*/epoch_000010")):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(place.glob("pump_id_00/*/epoch_000060"))
+    assert main([*command, "--seed", "1"]) == CANNOT_RUN
+    assert "other settings, data or versions" in capsys.readouterr().err
+    assert main(command) == OK
+    assert "pump id_00: went on after epoch" in capsys.readouterr().out
+    for file in ("anomaly_score_pump_id_00.csv", "result.csv", "settings.json"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "killed" / file).read_bytes()
+    names = [{path.name for path in (tmp_path / run).iterdir()} for run in ("whole", "killed")]
+    assert names[0] == names[1]
+    assert "checkpoints" not in names[0]
+
+
+def test_a_second_run_into_the_same_folder_is_refused(tree: Path, tmp_path: Path, capsys) -> None:
+    with hold(tmp_path):
+        assert main(arguments(tree, tmp_path)) == CANNOT_RUN
+    assert "another run is writing here" in capsys.readouterr().err
+    assert not (tmp_path / "settings.json").exists()
 
 
 def test_auto_is_the_default_and_says_which_lane_spoke(tree: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 from numpy.testing import assert_allclose, assert_array_equal
 
 from adjax.detectors.autoencoder import RECIPES, AutoencoderConfig, AutoencoderHyper, make_autoencoder
@@ -210,6 +211,7 @@ def test_jit_equals_eager_and_one_shape_is_one_trace() -> None:
     [
         ({"bottleneck": 0}, "at least 1"),
         ({"constants": "jax"}, "keras, torch"),
+        ({"compute_dtype": "float16"}, "float32, bfloat16"),
         ({"n_context": 4, "predict": "middle"}, "no middle row"),
         ({"n_domains": 2}, "mahalanobis"),
     ],
@@ -217,6 +219,59 @@ def test_jit_equals_eager_and_one_shape_is_one_trace() -> None:
 def test_settings_out_of_range_are_refused(bad: dict, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         make_autoencoder(replace(SMALL, **bad))
+
+
+def _equations(jaxpr, name: str) -> list:
+    """Also those inside of other equations."""
+    inner = [sub for eqn in jaxpr.eqns for sub in jaxprs_in_params(eqn.params)]
+    own = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == name]
+    return own + [eqn for sub in inner for eqn in _equations(sub, name)]
+
+
+REDUCED = replace(SMALL, compute_dtype="bfloat16")
+
+
+def test_bfloat16_trains_to_about_the_same_loss_and_scores() -> None:
+    """All that is kept stays float32; the numbers differ, but by no more than three digits allow."""
+    arguments = jax.random.key(0), normal_rows(0), window_weight(500), AutoencoderHyper()
+    full, info = SMALL_FIT(*arguments)
+    params, reduced_info = jax.jit(make_autoencoder(REDUCED).fit)(*arguments)
+    assert int(reduced_info.status) == MAX_ITER
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params.weights))
+    assert reduced_info.objective.dtype == jnp.float32
+    assert info.objective != reduced_info.objective
+    assert_allclose(reduced_info.objective, info.objective, rtol=0.02)
+    scores, expected = (
+        np.asarray(make_autoencoder(config).score(own, normal_rows(1)))[:498]
+        for config, own in ((REDUCED, params), (SMALL, full))
+    )
+    assert scores.dtype == jnp.float32
+    assert_allclose(np.mean(scores), np.mean(expected), rtol=0.05)
+    assert np.corrcoef(scores, expected)[0, 1] > 0.99
+
+
+def test_bfloat16_is_in_every_layers_products_and_in_nothing_else() -> None:
+    """Forward one product a layer; backward one for the kernel and, but for the first layer, one for the input."""
+    weights = init_weights(REDUCED, 6, jax.random.key(0), 4, jnp.float32)
+    inputs, targets = inputs_and_targets(
+        REDUCED, gather_windows(jnp.asarray(normal_rows(0)), jnp.arange(20), 3)
+    )
+
+    def loss_of(params):
+        output, batch_stats = reconstruct_and_follow(
+            REDUCED, weights._replace(params=params), inputs, 6, 4, jnp.ones(20)
+        )
+        return jnp.mean(jnp.square(output - targets)), batch_stats
+
+    program = jax.make_jaxpr(jax.grad(loss_of, has_aux=True))(weights.params)
+    products = [
+        {str(variable.aval.dtype) for variable in eqn.invars}
+        for eqn in _equations(program.jaxpr, "dot_general")
+    ]
+    assert products.count({"bfloat16"}) == 3 * len(weights.params["kernels"]) - 1
+    assert all(dtypes in ({"bfloat16"}, {"float32"}) for dtypes in products)
+    grads, batch_stats = jax.grad(loss_of, has_aux=True)(weights.params)
+    assert {leaf.dtype for leaf in jax.tree.leaves((grads, batch_stats))} == {jnp.dtype(jnp.float32)}
 
 
 def test_reconstruction_uses_the_running_statistics() -> None:

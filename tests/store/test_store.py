@@ -105,7 +105,7 @@ def test_the_newest_sound_checkpoint_is_found_and_two_are_kept(tmp_path: Path) -
     assert (found.epoch, found.remarks) == (30, ())
     jax.tree.map(assert_array_equal, found.state, make_params(30))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch_000020", "epoch_000030"]
-    with pytest.raises(StoreError, match="other settings or data"):
+    with pytest.raises(StoreError, match="other settings, data or versions"):
         latest_checkpoint(tmp_path, template, "another run")
 
 

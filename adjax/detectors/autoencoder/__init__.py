@@ -8,7 +8,7 @@ from adjax.detectors.autoencoder.config import RECIPES, AutoencoderConfig, Autoe
 from adjax.detectors.autoencoder.detector import make_autoencoder
 from adjax.detectors.autoencoder.lanes import LaneProgram, Strategy, make_lanes
 from adjax.detectors.autoencoder.residuals import AutoencoderParams
-from adjax.detectors.autoencoder.training import Lane, Losses, Sizes, Span, TrainState, Windows
+from adjax.detectors.autoencoder.training import Lane, Losses, Sizes, Span, TrainState, Windows, one_lane
 
 __all__ = [
     "RECIPES",
@@ -25,4 +25,5 @@ __all__ = [
     "Windows",
     "make_autoencoder",
     "make_lanes",
+    "one_lane",
 ]

@@ -28,6 +28,9 @@ class AutoencoderConfig:
         n_domains: covariances of residual "mahalanobis", one a domain; the smallest norm is the score.
         denoising: whether `AutoencoderHyper.noise` is added to the input while training.
         block_size: windows scored at once; memory and speed, not the result.
+        compute_dtype: of the layers' products and of what passes between layers, in training and in scoring:
+            "float32", the precision of the rows, or "bfloat16" (3 significant digits: for accelerators; a CPU gains
+            nothing). Parameters, Adam's state, BatchNorm and losses are float32 with either.
     """
 
     n_context: int = 5
@@ -41,6 +44,7 @@ class AutoencoderConfig:
     n_domains: int = 1
     denoising: bool = False
     block_size: int = 2048
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 class AutoencoderHyper(NamedTuple):
@@ -108,6 +112,7 @@ def check_config(config: AutoencoderConfig) -> None:
         "constants": tuple(CONSTANTS),
         "predict": ("window", "middle"),
         "residual": ("mean_square", "mahalanobis"),
+        "compute_dtype": ("float32", "bfloat16"),
     }
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:

@@ -12,13 +12,11 @@ from adjax.detectors.autoencoder.config import AutoencoderConfig, AutoencoderHyp
 from adjax.detectors.autoencoder.lanes import score_rows
 from adjax.detectors.autoencoder.residuals import AutoencoderParams, finish
 from adjax.detectors.autoencoder.training import (
-    Lane,
     Losses,
     Sizes,
-    Span,
     TrainState,
-    Windows,
     init_state,
+    one_lane,
     train_epoch,
 )
 from adjax.types import Detector, FitInfo
@@ -52,14 +50,11 @@ def make_autoencoder(
     def fit(
         key: Array, x: Array, weight: Array, hyper: AutoencoderHyper = hyper, domain: Array | None = None
     ) -> tuple[AutoencoderParams, FitInfo]:
-        x, weight = jnp.asarray(x), jnp.asarray(weight)
-        n_rows = x.shape[0]
-        none = jnp.zeros((), jnp.int32)
-        windows = Windows(x, weight, jnp.arange(n_rows), jnp.zeros(0, jnp.int32))
-        lane = Lane(key, Span(none, jnp.asarray(n_rows)), Span(none, none), hyper)
+        windows, lane = one_lane(key, jnp.asarray(x), jnp.asarray(weight), hyper)
+        sizes = Sizes(len(windows.x), 0)
 
         def epoch(state: TrainState, _: None) -> tuple[TrainState, Losses]:
-            state, losses = train_epoch(config, Sizes(n_rows, 0), windows, lane, state)
+            state, losses = train_epoch(config, sizes, windows, lane, state)
             if on_epoch is not None:
                 jax.debug.callback(on_epoch, losses.train)
             return state, losses

@@ -94,6 +94,7 @@ class Autoencoder(nnx.Module):
             kernels.append(nnx.Param(limit * kernel))
             biases.append(nnx.Param(bias))
         self.kernels, self.biases = nnx.List(kernels), nnx.List(biases)
+        self.reduced = config.compute_dtype == "bfloat16"
         self.norms = nnx.List(
             [BatchNorm(width, constants.unbiased_variance, dtype) for width in widths[1:-1]]
         )
@@ -113,10 +114,20 @@ class Autoencoder(nnx.Module):
             # BatchNorm takes the bias out again: its gradient is 0. Computed, it would be rounding noise, and Adam,
             # which takes steps of the same length whatever the gradient's scale, would walk on it.
             bias = lax.stop_gradient(self.biases[number][...])
-            x = nnx.relu(norm(x @ self.kernels[number][...] + bias[None, :], mask))
+            x = nnx.relu(norm(self._product(x, number) + bias[None, :], mask))
             if number == len(self.norms) // 2:
                 x = x * (jnp.arange(x.shape[1]) < width)[None, :]
-        return x @ self.kernels[-1][...] + self.biases[-1][...][None, :]
+        return self._product(x, len(self.norms)) + self.biases[-1][...][None, :]
+
+    def _product(self, x: Array, number: int) -> Array:
+        """`x` (n, n_in) times the layer's kernel, in the dtype of `x` and the kernel; rounded on the way if reduced.
+
+        Rounded are both factors and the product, hence also the factors of both products of the gradient.
+        """
+        kernel = self.kernels[number][...]
+        if not self.reduced:
+            return x @ kernel
+        return (x.astype(jnp.bfloat16) @ kernel.astype(jnp.bfloat16)).astype(kernel.dtype)
 
 
 def _uniform(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:

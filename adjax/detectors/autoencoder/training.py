@@ -104,6 +104,14 @@ class Losses(NamedTuple):
     validation: Array
 
 
+def one_lane(key: Array, x: Array, weight: Array, hyper: AutoencoderHyper) -> tuple[Windows, Lane]:
+    """A study of one lane, whose training windows start at every row of `x` (n_rows, n_features)."""
+    n_rows = x.shape[0]
+    none = jnp.zeros((), jnp.int32)
+    windows = Windows(x, weight, jnp.arange(n_rows), jnp.zeros(0, jnp.int32))
+    return windows, Lane(key, Span(none, jnp.asarray(n_rows)), Span(none, none), hyper)
+
+
 def width_of(config: AutoencoderConfig, hyper: AutoencoderHyper) -> Array | int:
     """() units of the bottleneck in use."""
     return config.bottleneck if hyper.width is None else hyper.width
