@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from adjax.data.audio import Channel
 from adjax.data.dcase import ClipTable
 from adjax.detectors.autoencoder import AutoencoderConfig, AutoencoderHyper, make_autoencoder
-from adjax.detectors.gmm import GmmConfig, GmmHyper, make_gmm
+from adjax.detectors.gmm import GmmConfig, GmmHyper, fit_split, make_gmm
 from adjax.extraction import ClipFeatures, extract
 from adjax.features.normalize import fit_standardizer, standardize
 from adjax.features.recipes import FeatureConfig
@@ -146,7 +146,7 @@ def fit_and_score(
     if config.score_pooling == "std" and config.features.pooling != "none":
         raise SettingsError("pooled features give one score a clip, which has no standard deviation")
     detector = make_detector(config)
-    fit, score = _make_fit(config, detector, on_epoch), jax.jit(detector.score)
+    fit, score = _make_fit(config, on_epoch), jax.jit(detector.score)
     scores = np.full(len(test.clips), np.nan)
     fits: list[Fit] = []
     failures: list[AdjaxError] = [*train.failures, *test.failures]
@@ -248,15 +248,12 @@ def _file_name(group: tuple[str, str]) -> str:
     return "_".join(part for part in group if part)
 
 
-def _make_fit(
-    config: RunConfig, detector: Detector, on_epoch: Callable[[Any], None] | None
-) -> Callable[..., Fitted]:
-    """(folder, key, rows, weights, hyper, …) -> the detector's fit, with checkpoints in the folder where it has any."""
+def _make_fit(config: RunConfig, on_epoch: Callable[[Any], None] | None) -> Callable[..., Fitted]:
+    """(folder, key, rows, weights, hyper, …) -> the model's fit, with checkpoints in the folder where it has any."""
     if config.model == "autoencoder":
         report = (lambda n_epochs, train, validation: on_epoch(train[0])) if on_epoch else None
         return lambda folder, *data: fit_alone(config.autoencoder, *data, folder=folder, on_epoch=report)
-    fit = jax.jit(detector.fit)
-    return lambda folder, *data: (*fit(*data), ())
+    return lambda folder, *data: (*fit_split(config.gmm, *data), ())
 
 
 def _fit_group(

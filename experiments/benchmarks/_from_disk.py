@@ -27,23 +27,19 @@ SR, SECONDS = 16_000, 10
 N_CLIPS, N_CLIPS_QUICK = 2_370, 240
 FRAMES, POOLED = FeatureConfig(), FeatureConfig(pooling="mean")
 FIGURE = Path(__file__).parents[1] / "figures" / "features_memory.png"
-# VmHWM, not getrusage: a child's maximum there begins at its parent's.
 MEASURE_MEMORY = """
 import sys
 from pathlib import Path
 from adjax import Clip, ClipTable, FeatureConfig, extract
-
-def peak():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+from experiments.benchmarks._memory import peak_mib
 
 files = sorted(Path(sys.argv[1]).glob("*.wav"))
 config = FeatureConfig(pooling="mean")
 extract(ClipTable(tuple(map(Clip, files[:32]))), config)
-before = peak()
+before = peak_mib()
 n = int(sys.argv[2])
 extract(ClipTable(tuple(Clip(files[i % len(files)]) for i in range(n))), config)
-print(before, peak())
+print(before, peak_mib())
 """
 
 
@@ -108,7 +104,7 @@ def make_memory_case(folder: Path, numbers: list[int], figure: Path | None) -> C
         for n in numbers:
             command = [sys.executable, "-c", MEASURE_MEMORY, str(folder), str(n)]
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            peaks[32], peaks[n] = (float(kib) / 1024 for kib in out.split())
+            peaks[32], peaks[n] = map(float, out.split())
 
     def facts(row: Row) -> dict[str, float]:
         if figure:

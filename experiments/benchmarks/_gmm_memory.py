@@ -8,20 +8,14 @@ Prints MiB: the peak while compiling and fitting, minus what the process held wh
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 from adjax.detectors.gmm import GmmConfig, GmmHyper, fit_split
+from experiments.benchmarks._memory import forget_peak, held_mib, peak_mib
 
 N_FEATURES, N_COMPONENTS, N_ITERATIONS = 128, 8, 3
-
-
-def status(name: str) -> float:
-    """A line of the process's status in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def main() -> None:
@@ -31,11 +25,11 @@ def main() -> None:
         jax.jit(lambda key: jax.random.normal(key, (n_rows, N_FEATURES)))(jax.random.key(0))
     )
     weight = jax.block_until_ready(jnp.ones(n_rows))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    held = status("VmRSS")
+    forget_peak()
+    held = held_mib()
     config = GmmConfig(N_COMPONENTS, "full", max_iter=N_ITERATIONS)
     jax.block_until_ready(fit_split(config, jax.random.key(1), x, weight, GmmHyper(tol=0.0)))
-    print(status("VmHWM") - held)
+    print(peak_mib() - held)
 
 
 if __name__ == "__main__":
