@@ -171,7 +171,7 @@ def grid_case(quick: bool) -> Case:
 
 def growth_case(quick: bool) -> Case:
     """Five iterations from a base size, and how the time grows from there."""
-    base = {"rows": 8192, "features": 32, "components": 4, "lanes": 2}
+    base = {"rows": 32_768, "features": 32, "components": 8, "lanes": 2}
     factors = (1, 2, 4) if quick else (1, 2, 4, 8)
 
     def prepare(rows: int, features: int, components: int, lanes: int) -> Callable[[], Any]:

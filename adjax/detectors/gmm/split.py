@@ -77,18 +77,18 @@ def fit_split(
         frame = frame_rows(config, x, weight, hyper)
         states = []
         with em_steps(config, frame, x, weight) as step:
-            for one in start_keys(config, key) if start is None else key[None]:
+            for one in _start_keys(config, key) if start is None else [key]:
                 state = start_fit(config, frame, one, x, weight, hyper, start)
                 while int(state.status) == RUNNING and int(state.n_steps) < config.max_iter:
                     state = step(hyper, state)
                 states.append(state)
-        best = best_start(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
-        return end_fit(config, frame, weight, best)
+        return _end_best(config, frame, weight, states)
 
 
 frame_rows = partial(jax.jit, static_argnums=0)(make_frame)
 start_fit = partial(jax.jit, static_argnums=0)(start_em)
 end_fit = partial(jax.jit, static_argnums=0)(end_em)
+_start_keys = partial(jax.jit, static_argnums=0)(start_keys)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -104,3 +104,11 @@ def _update(
 ) -> EmState:
     sums = reduce(partial(jax.tree.map, jnp.add), parts)
     return update(config, frame, total, hyper, state, sums)
+
+
+@partial(jax.jit, static_argnums=0)
+def _end_best(
+    config: GmmConfig, frame: Frame, weight: Array, states: list[EmState]
+) -> tuple[GmmParams, FitInfo]:
+    best = best_start(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
+    return end_em(config, frame, weight, best)
