@@ -245,7 +245,7 @@ def _place(checkpoints: Path | None, group: tuple[str, str]) -> Path | None:
 
 
 def _file_name(group: tuple[str, str]) -> str:
-    return "_".join(part for part in group if part)
+    return "_".join(part for part in group if part) or "all"
 
 
 def _make_fit(config: RunConfig, on_epoch: Callable[[Any], None] | None) -> Callable[..., Fitted]:

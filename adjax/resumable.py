@@ -179,11 +179,11 @@ def _template(program: LaneProgram, table: LaneTable, epoch: int) -> tuple[Any, 
 
 
 def _fingerprint(table: LaneTable, config: AutoencoderConfig, settings: Mapping[str, Any]) -> str:
-    """SHA-256 of everything that decides the result."""
+    """SHA-256 of what decides the result: data, settings, versions, device; not of the code itself."""
     versions = [metadata.version(name) for name in ("adjax", "jax", "jaxlib", "flax", "optax")]
-    about = [repr(config), settings, versions]
+    about = [repr(config), settings, versions, jax.devices()[0].device_kind]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
     keyless = table.lanes._replace(key=jax.random.key_data(table.lanes.key))
     for leaf in jax.tree.leaves((table.windows, keyless)):
-        digest.update(np.asarray(leaf).tobytes())
+        digest.update(np.ascontiguousarray(leaf).data)
     return digest.hexdigest()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from adjax.data.dcase import Clip, ClipTable
 from adjax.data.loader import load_batches
 from adjax.extraction import ClipFeatures, extract
 from adjax.features.recipes import FeatureConfig
-from adjax.types import DataError
+from adjax.types import ClipBatch, DataError
 
 CONFIG = FeatureConfig(n_fft=256, hop_length=128, n_mels=16)
 
@@ -183,3 +185,28 @@ def test_formats_and_rates_give_the_same_features(tmp_path: Path, sr: int, name:
     loudest = features.rows[1] > features.rows[1].max() - 40
     np.testing.assert_allclose(features.rows[0][loudest], features.rows[1][loudest], atol=0.1)
     assert features.notes == (f"clips resampled from {sr} to 16000 Hz: 1",)
+
+
+def test_many_batches_keep_their_order_and_a_failure_ends_the_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(9):
+        write_wav(tmp_path / f"{i}.wav", np.full(2000, 0.1 * (i + 1)), 16000)
+    (tmp_path / "4.wav").write_bytes(b"RIFF")
+    clips = ClipTable(tuple(Clip(tmp_path / f"{i}.wav") for i in range(9)))
+    whole = extract(clips, CONFIG)
+    monkeypatch.setattr(extraction, "load_batches", partial(load_batches, batch_size=2))
+    same(extract(clips, CONFIG), whole)
+    assert [clip.path.stem for clip in whole.clips] == list("01235678")
+    compute, calls = extraction.compiled_features(CONFIG), []
+
+    def second_fails(batch: ClipBatch) -> np.ndarray:
+        calls.append(batch)
+        if len(calls) == 2:
+            raise MemoryError("no room")
+        return compute(batch)
+
+    monkeypatch.setattr(extraction, "compiled_features", lambda config: second_fails)
+    with pytest.raises(MemoryError, match="no room"):
+        extract(clips, CONFIG)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("adjax-extract")]

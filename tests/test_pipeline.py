@@ -14,8 +14,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from adjax.data.audio import write_wav
-from adjax.data.dcase import index_folder
-from adjax.detectors.autoencoder import AutoencoderConfig
+from adjax.data.dcase import Clip, index_folder
+from adjax.detectors.autoencoder import AutoencoderConfig, make_autoencoder
 from adjax.detectors.gmm import GmmConfig, GmmHyper
 from adjax.extraction import settings_key
 from adjax.features import log_mel_spectrogram, mel_spectrogram
@@ -37,6 +37,7 @@ from adjax.pipeline import (
     fit_and_score,
     window_weights,
 )
+from adjax.resumable import fit_alone
 from adjax.types import ClipError, DataError, FitError, SettingsError, StoreError
 
 SMALL = FeatureConfig(n_fft=256, hop_length=128, n_mels=16)
@@ -253,6 +254,26 @@ def test_checkpoints_change_nothing_and_belong_to_one_run(splits, tmp_path: Path
     assert [path.name for path in place.iterdir()] == ["fan_id_02"]
     drop_checkpoints(place, test, "machine")
     assert not place.exists()
+
+
+def test_clips_without_a_name_have_a_folder_too(splits, tmp_path: Path) -> None:
+    """Not the caller's: that one stays, with whatever else is in it."""
+    bare = [replace(p, clips=type(p.clips)(tuple(Clip(c.path) for c in p.clips))) for p in splits]
+    (tmp_path / "mine.txt").touch()
+    config = replace(AUTOENCODER, per="type", autoencoder=replace(AUTOENCODER.autoencoder, n_epochs=1))
+    assert len(fit_and_score(*bare, config, checkpoints=tmp_path).clips) == len(bare[1].clips)
+    drop_checkpoints(tmp_path, bare[1], "type")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_lane_alone_is_the_detector(splits) -> None:
+    """`fit_and_score` trains by `fit_alone`, which is `Detector.fit`."""
+    train = splits[0]
+    config, hyper = replace(AUTOENCODER.autoencoder, n_epochs=3), AUTOENCODER.autoencoder_hyper
+    rows, weight = jnp.asarray(train.rows), jnp.asarray(window_weights(train.offsets, config.n_context))
+    found = fit_alone(config, jax.random.key(0), rows, weight, hyper)[:2]
+    expected = jax.jit(make_autoencoder(config).fit)(jax.random.key(0), rows, weight, hyper)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
 
 
 def test_windows_do_not_cross_clips() -> None:

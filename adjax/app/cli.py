@@ -267,7 +267,8 @@ def _run(command: Run, console: Console) -> int:
         with clock.step("draw figures"):
             pictures += write_figures(out, result=result, summaries=summaries, test=test, config=config)
         write_run(out, result=result, summaries=summaries, config=config, data=source, seconds=clock.seconds)
-        drop_checkpoints(out / CHECKPOINTS, test, config.per)
+        if config.model == "autoencoder":  # another model's run leaves those of an interrupted one alone
+            drop_checkpoints(out / CHECKPOINTS, test, config.per)
         console.print(fits_table(f"{config.model}: models", result.fits))
         for machine_type, summary in summaries.items():
             console.print(results_table(f"{machine_type}: {config.model}, one model a {config.per}", summary))

@@ -29,9 +29,8 @@ MAX_SAMPLES = 2**31 - 1  # `ClipBatch.n_valid` is int32
 # Sizes that sox and ffmpeg write into a pipe, where they cannot know the length.
 _UNKNOWN_SIZES = (0x7FFFF000, 0xFFFFFFFF)
 _RENEW = "copy or download it again"
-_BLOCK = (
-    2**18
-)  # samples of all channels decoded at once: of 8 channels only the wanted one is held for a whole clip
+# Samples of all channels decoded at once: of 8 channels only the wanted one is held for a whole clip.
+_BLOCK = 2**18
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,10 @@ def read_clip(
         n_samples, sr_file, n_channels = file.frames, file.samplerate, file.channels
         sr = sr_file if sr is None else sr
         if out is not None and len(out) != resampled_length(n_samples, sr_file, sr):
-            raise ClipError(path, "changed while it was read; run again when nobody writes to it")
+            raise ClipError(
+                path,
+                "changed while it was read, or `out` has another length; run again when nobody writes to it",
+            )
         samples = out if out is not None and sr == sr_file else np.empty(n_samples, np.float32)
         _decode(path, file, channel, samples)
     peak = float(max(samples.max(), -samples.min()))

@@ -122,7 +122,7 @@ class ClipCache:
         """
         path = self._entry(content)
         with contextlib.suppress(OSError, struct.error):
-            with open(path, "rb") as file:
+            with open(path, "rb", buffering=0) as file:
                 magic, checksum, fields = _HEADER.unpack(file.read(_HEADER.size))
                 n_bytes = file.readinto(out.data.cast("B")) if out.size else 0
             n_rows, n_columns, *info = _FIELDS.unpack(fields)

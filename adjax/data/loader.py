@@ -29,6 +29,7 @@ from adjax.types import ClipBatch, ClipError, DataError, SettingsError
 
 Clips = ClipTable | Sequence[Clip]
 
+_MOST = 64  # clips a task, so that an interrupt need not wait long
 MAX_EXACT_LENGTHS = 8  # a table with no more different lengths than this is padded without rounding
 
 
@@ -201,8 +202,8 @@ def load_batches(
         channel: as in `audio.read_clip`.
         batch_size: largest number of clips in a batch; shapes as in `plan_batches`.
         max_samples: bound on a batch's samples, as in `plan_batches`.
-        n_threads: None for one a core, at most 8; half as many for plain clips (see `Scan`), of which two threads
-            read no more than one.
+        n_threads: None for one a core, at most 8; half as many for plain clips (see `Scan`), which two threads
+            read hardly faster than one.
         n_ahead: batches decoded ahead; 0 decodes only when asked.
         scanned: what `scan` returned for the same clips and settings, if it was called before.
 
@@ -264,7 +265,7 @@ def _stream(
 
 
 def _aligned_zeros(n_rows: int, n_columns: int) -> np.ndarray:
-    """(n_rows, n_columns) float32 of zeros, at an address that lets JAX on a CPU take them without a copy."""
+    """(n_rows, n_columns) float32 of zeros, at an address that JAX on a CPU takes without a copy."""
     size = n_rows * n_columns
     room = np.zeros(size + 16, np.float32)
     first = -room.ctypes.data % 64 // room.itemsize
@@ -331,9 +332,9 @@ def _peak_notes(peaks: list[float]) -> tuple[str, ...]:
 
 
 def _shares(n: int, n_threads: int) -> list[slice]:
-    """Consecutive parts of n things, one a thread: a task a thing would cost as much as reading a header does."""
-    size = -(-n // n_threads)
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)] if n else []
+    """Consecutive parts of n things, few: a task a thing would cost as much as reading a header does."""
+    size = max(1, min(-(-n // n_threads), _MOST))
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 def _round_up(n: int) -> int:

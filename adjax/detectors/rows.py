@@ -34,7 +34,7 @@ def fold_rows(
         The last carry.
     """
     n_rows = x.shape[0]
-    block = _rows_a_block(n_rows, block_size)
+    block = _even_block(n_rows, block_size)
 
     def body(index: Array, carry: Any) -> Any:
         start, fresh = _block(index, block, n_rows)
@@ -52,10 +52,10 @@ def fold_rows(
 
 def n_blocks(n_rows: int, block_size: int) -> int:
     """How many blocks `fold_rows` goes through."""
-    return -(-n_rows // _rows_a_block(n_rows, block_size))
+    return -(-n_rows // _even_block(n_rows, block_size))
 
 
-def _rows_a_block(n_rows: int, block_size: int) -> int:
+def _even_block(n_rows: int, block_size: int) -> int:
     """At most `block_size`, and as even as can be, so that the last block repeats few rows."""
     even = -(-n_rows // -(-n_rows // block_size))
     return min(-(-even // 8) * 8, block_size, n_rows)
@@ -74,7 +74,7 @@ def map_rows(f: Callable[[Array], Array], n_rows: int, block_size: int, dtype: A
     Returns:
         (n_rows, *shape) values.
     """
-    block = _rows_a_block(n_rows, block_size)
+    block = _even_block(n_rows, block_size)
 
     def body(index: Array, out: Array) -> Array:
         start, _ = _block(index, block, n_rows)

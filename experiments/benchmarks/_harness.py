@@ -84,6 +84,7 @@ class SubprocessPeer:
 
     def __init__(self, module: str, *arguments: str, limit_s: float) -> None:
         self._limit_s = limit_s
+        self.timed_out = False
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
@@ -109,6 +110,7 @@ class SubprocessPeer:
         assert stdout is not None
         if not select.select([stdout], [], [], self._limit_s)[0]:
             self._process.kill()
+            self.timed_out = True
             raise PeerStopped(f"no answer within {self._limit_s:g} s")
         line = stdout.readline()
         if not line:

@@ -161,7 +161,7 @@ def compare(ours: Found, theirs: Found) -> dict[str, float]:
     n = len(ours[0])
     rank = lambda a, b: float(spearmanr(a, b).statistic)  # noqa: E731
     within = [
-        float(np.mean([rank(a, b) for a, b in combinations(scores, 2)] or [1.0]))
+        max(0.0, float(np.mean([rank(a, b) for a, b in combinations(scores, 2)] or [1.0])))
         for scores in (ours[1], theirs[1])
     ]
     ratio = float(np.mean(theirs[0]) / np.mean(ours[0]))

@@ -109,9 +109,8 @@ def _compared(row: Row, peers: dict[str, Any], ours: float) -> dict[str, float]:
     """Ratios to scikit-learn at its best and to who was stopped, and differences of the mean log-likelihood."""
     sklearn = [seconds for name, seconds in row.peers.items() if name.startswith("scikit-learn")]
     found = {"scikit-learn at its best / ours": min(sklearn) / row.ours_s} if sklearn else {}
-    found |= {
-        f"{name} (stopped) / ours, at least": LIMIT_S / row.ours_s for name in peers if name not in row.peers
-    }
+    timed_out = [name for name, peer in peers.items() if getattr(peer, "timed_out", False)]
+    found |= {f"{name} (stopped) / ours, at least": LIMIT_S / row.ours_s for name in timed_out}
     return found | {
         f"log-likelihood, ours - {name} (nats)": ours - float(peers[name].said)
         for name in row.peers

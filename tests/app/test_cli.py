@@ -99,17 +99,21 @@ def test_a_killed_run_resumes_to_the_same_files(tree: Path, tmp_path: Path, caps
     command = ["run", "--data", str(tree), "--model", "autoencoder", "--epochs", "60"]
     assert main([*command, "--out", str(tmp_path / "whole")]) == OK
     command += ["--out", str(tmp_path / "killed")]
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen([sys.executable, "-m", "adjax.app.cli", *command], env=environment)
     place = tmp_path / "killed" / "checkpoints"
+    deadline = time.monotonic() + 300
     while not list(place.glob("pump_id_00/*/epoch_000010")):
         assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline, "no checkpoint"
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not list(place.glob("pump_id_00/*/epoch_000060"))
     assert main([*command, "--seed", "1"]) == CANNOT_RUN
     assert "other settings, data or versions" in capsys.readouterr().err
+    assert main([*command, "--model", "gmm", "--max-iter", "1"]) == OK
+    assert list(place.glob("pump_id_00/*/epoch_*")), "another model's run deleted them"
     assert main(command) == OK
     assert "pump id_00: went on after epoch" in capsys.readouterr().out
     for file in ("anomaly_score_pump_id_00.csv", "result.csv", "settings.json"):

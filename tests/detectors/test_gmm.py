@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,18 @@ from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from adjax.detectors.gmm import GmmConfig, GmmHyper, log_joint, make_gmm, start_from_means
-from adjax.types import COLLAPSED, CONVERGED, MAX_ITER, NOT_FINITE, SettingsError
+from adjax.detectors.gmm import (
+    GmmConfig,
+    GmmHyper,
+    fit,
+    fit_gmm,
+    fit_split,
+    log_joint,
+    make_gmm,
+    split,
+    start_from_means,
+)
+from adjax.types import COLLAPSED, CONVERGED, MAX_ITER, NOT_FINITE, REGULARIZED, SettingsError
 
 COVARIANCE_TYPES = ["full", "tied", "diag", "spherical"]
 
@@ -284,3 +294,45 @@ def test_invariances(kind: str, seed: int, shift: float, scale: float) -> None:
         split, _ = fit(twin, weight, 1e-4, twin_resp)
         whole, _ = fit(x, left_out, 1e-4, resp)
         assert_allclose(split.means, whole.means, rtol=1e-7, atol=1e-9)
+
+
+def test_a_raised_covariances_rounding_does_not_keep_em_going(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer rows than features in each component: the smallest pivots are rounding, and so is what they add."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(300, 8)) @ rng.normal(size=(8, 64)) * 3 + 0.5 * rng.normal(size=(300, 64))).astype(
+        "f4"
+    )
+    config, hyper = GmmConfig(8, max_iter=60, block_size=64), GmmHyper(reg_covar=1e-6, tol=1e-6)
+
+    def steps(x: np.ndarray) -> tuple[int, int]:
+        info = jax.jit(partial(fit_gmm, config))(jax.random.key(0), jnp.asarray(x), jnp.ones(len(x)), hyper)[
+            1
+        ]
+        return int(info.n_steps), int(info.status)
+
+    n_steps, status = steps(x)
+    assert n_steps < 10
+    assert status == REGULARIZED
+    healthy = np.tile(x, (12, 1)) + rng.normal(size=(3600, 64)).astype("f4")
+    expected = steps(healthy)
+    assert expected[1] != REGULARIZED
+    monkeypatch.setattr(fit, "_RAISED_ERROR", 0.0)
+    jax.clear_caches()
+    assert steps(x)[0] == 60
+    assert steps(healthy) == expected
+
+
+def test_a_split_fit_starts_where_it_is_told_and_uses_the_components_it_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(split, "n_cores", lambda: 2)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(600, 3)), jnp.float32)
+    config, weight = GmmConfig(3, max_iter=5, block_size=64), jnp.ones(600)
+    assert split.n_parts(config, 600) == 2
+    resp = jax.nn.one_hot(jnp.arange(600) % 3, 3)
+    for hyper, start in ((GmmHyper(tol=0.0), resp), (GmmHyper(tol=0.0, n_components=2), None)):
+        found = fit_split(config, jax.random.key(0), x, weight, hyper, start)
+        expected = fit_gmm(config, jax.random.key(0), x, weight, hyper, start)
+        jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-3, atol=1e-4), found, expected)
+        again = fit_split(config, jax.random.key(0), x, weight, hyper, found[0])
+        assert float(again[1].objective) >= float(found[1].objective)

@@ -157,12 +157,12 @@ def test_a_fit_split_over_threads_is_the_fit_in_one(
     kind: CovarianceType, n_init: int, x64: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also as a large lane, which is fitted so."""
-    monkeypatch.setattr(split, "n_cores", lambda: 3)
-    monkeypatch.setattr(gmm_lanes, "n_cores", lambda: 3)
+    monkeypatch.setattr(split, "n_cores", lambda: 4)
+    monkeypatch.setattr(gmm_lanes, "n_cores", lambda: 4)
     monkeypatch.setattr(gmm_lanes, "_fit_in_threads", None)
     x, weight = machines(1000)
-    config = GmmConfig(3, kind, max_iter=30, n_init=n_init, block_size=48)  # 21 blocks: parts of 7
-    assert split.n_parts(config, 1000) == 3
+    config = GmmConfig(3, kind, max_iter=30, n_init=n_init, block_size=48)  # 21 blocks: parts of 5 and 6
+    assert split.n_parts(config, 1000) == 4
     keys, hyper = jax.random.split(jax.random.key(2), 3), GmmHyper(tol=1e-6)
     params, info = fit_lanes(config, keys, x, weight, hyper)
     alone = jax.jit(partial(fit_gmm, config))

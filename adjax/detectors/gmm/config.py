@@ -50,7 +50,8 @@ class GmmHyper(NamedTuple):
         reg_covar: () added to the diagonals of the covariances, in squared units of `x`. Where a covariance is
             singular in the precision at hand all the same, more is added and the status says so; with 0, never.
         tol: () EM stops when the mean log-likelihood of a vector changes by less, in nats; a change below the
-            float's resolution counts as less. With 0 it never stops early.
+            float's resolution counts as less (where a covariance had to be raised: 1e-4 nats a feature). With 0 it
+            never stops early.
         n_components: () int, how many of `GmmConfig.n_components` take part; None: all. The masked mixture equals
             the small one, from the same key too.
     """

@@ -67,7 +67,7 @@ def fit_gmm(
     """Fit a mixture by EM.
 
     The updates, the stopping rule and the order of the steps are those of scikit-learn 1.9 `GaussianMixture`, so
-    that both agree from the same start.
+    that both agree from the same start; except where float32 calls a covariance singular that float64 would not.
 
     Args:
         config: static settings.

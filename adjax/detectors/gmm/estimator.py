@@ -39,7 +39,7 @@ class GaussianMixture(SklearnGaussianMixture):
     Args:
         n_components: Gaussians.
         covariance_type: "full", "tied", "diag" or "spherical".
-        tol: EM stops when the mean log-likelihood changes by less, in nats.
+        tol: EM stops when the mean log-likelihood changes by less, in nats (see `GmmHyper.tol`).
         reg_covar: added to the variances.
         max_iter: EM iterations at most.
         n_init: starts, of which the best is kept.

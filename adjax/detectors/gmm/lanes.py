@@ -58,8 +58,8 @@ def fit_lanes(
         weight: (n_data, n_rows) float >= 0.
         hyper: traced settings, each a scalar or (n_lanes,).
         data: (n_lanes,) int, which data set each lane is fitted to; None: lane i to data set i.
-        lanes: "map" fits lane after lane, in a thread for each core (where the lanes have many rows, on all cores
-            at once); "vmap" steps all lanes together; "auto" is "map" on a CPU.
+        lanes: "map" fits lane after lane, in a thread for each core (where there are fewer lanes than cores
+            and many rows, each on all cores); "vmap" steps all lanes together; "auto" is "map" on a CPU.
         chunk_steps: EM steps between two looks at which lanes of "vmap" are done.
 
     Returns:
@@ -81,7 +81,7 @@ def fit_lanes(
     hyper = jax.tree.map(lambda value: jnp.broadcast_to(jnp.asarray(value), (n_lanes,)), hyper)
     if lanes == "auto":
         lanes = "map" if jax.default_backend() == "cpu" else "vmap"
-    if lanes == "map" and n_lanes and n_parts(config, x.shape[1]) == n_cores():
+    if lanes == "map" and 0 < n_lanes < n_cores() and n_parts(config, x.shape[1]) > n_lanes:
         return _fit_in_turn(config, keys, x, weight, hyper, data)
     if lanes == "map":
         return _fit_in_threads(config, keys, x, weight, hyper, data)
@@ -93,7 +93,7 @@ def fit_lanes(
 def _fit_in_turn(
     config: GmmConfig, keys: Array, x: Array, weight: Array, hyper: GmmHyper, data: Array
 ) -> tuple[GmmParams, FitInfo]:
-    """Large lanes, each on all cores."""
+    """A few large lanes, each on all cores."""
     lanes = ((keys[i], data[i], jax.tree.map(lambda leaf: leaf[i], hyper)) for i in range(len(data)))  # noqa: B023
     fits = [fit_split(config, key, x[which], weight[which], hyper) for key, which, hyper in lanes]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *fits)

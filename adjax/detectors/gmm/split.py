@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, reduce
 from itertools import pairwise
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,8 @@ from jax import Array
 from threadpoolctl import threadpool_limits
 
 from adjax.detectors.gmm.config import GmmConfig, GmmHyper, GmmParams, Start
-from adjax.detectors.gmm.em import Mixture, Statistics
+from adjax.detectors.gmm.detector import fit_gmm
+from adjax.detectors.gmm.em import Statistics
 from adjax.detectors.gmm.fit import (
     RUNNING,
     EmState,
@@ -74,6 +74,8 @@ def fit_split(
     """
     x, weight = jnp.asarray(x), jnp.asarray(weight)
     with threadpool_limits(1, user_api="blas"):  # see `fit_lanes`
+        if n_parts(config, x.shape[0]) == 1:
+            return jax.block_until_ready(_fit_whole(config, key, x, weight, hyper, start))
         frame = frame_rows(config, x, weight, hyper)
         states = []
         with em_steps(config, frame, x, weight) as step:
@@ -89,13 +91,8 @@ frame_rows = partial(jax.jit, static_argnums=0)(make_frame)
 start_fit = partial(jax.jit, static_argnums=0)(start_em)
 end_fit = partial(jax.jit, static_argnums=0)(end_em)
 _start_keys = partial(jax.jit, static_argnums=0)(start_keys)
-
-
-@partial(jax.jit, static_argnums=0)
-def _gather(
-    config: GmmConfig, frame: Frame, x: Array, weight: Array, mixture: Mixture, blocks: Any
-) -> Statistics:
-    return gather(config, frame, x, weight, mixture, blocks)
+_gather = partial(jax.jit, static_argnums=0)(gather)
+_fit_whole = partial(jax.jit, static_argnums=0)(fit_gmm)
 
 
 @partial(jax.jit, static_argnums=0)
