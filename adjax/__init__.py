@@ -6,7 +6,7 @@ Floors, from the ground up: `types`; `data`, `features` and `detectors`; `evalua
 
 from adjax.data.dcase import Clip, ClipTable, index_folder, read_labels
 from adjax.detectors.autoencoder import AutoencoderConfig, AutoencoderHyper, make_autoencoder
-from adjax.detectors.gmm import GaussianMixture, GmmConfig, GmmHyper, fit_lanes, make_gmm
+from adjax.detectors.gmm import GaussianMixture, GmmConfig, GmmHyper, fit_lanes, fit_split, make_gmm
 from adjax.evaluation.metrics import Metrics, evaluate
 from adjax.features.recipes import FeatureConfig, make_features
 from adjax.pipeline import Result, RunConfig, extract, extract_splits, fit_and_score
@@ -48,6 +48,7 @@ __all__ = [
     "extract_splits",
     "fit_and_score",
     "fit_lanes",
+    "fit_split",
     "index_folder",
     "make_autoencoder",
     "make_features",

@@ -5,8 +5,9 @@ Run:     python -m experiments.autoencoder_variants --out DIR [--data ROOT --mac
          With --data and --folds 5: few real clips, cross-validated over the normal clips of each machine; every fold
          tests its own normal clips and all anomalous ones, and is a lane.
 Settings chosen on: nothing; every variant is reported. No test label chooses anything.
-Result:  README.md, section "Results": AUC, mean over machines (and folds), and the difference from the baseline on the
-         same clips, each with a 95% bootstrap interval: over test clips, or with folds over (machine, fold).
+Result:  experiments/README.md, "Other autoencoders": AUC, mean over machines (and folds), and the difference from the
+         baseline on the same clips, each with a 95% bootstrap interval: over test clips, or with folds over
+         (machine, fold).
 """
 
 from __future__ import annotations

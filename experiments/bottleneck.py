@@ -5,7 +5,7 @@ Run:     python -m experiments.bottleneck --out DIR [--data ROOT]     (without -
 Lanes:   widths {1, 2, 4, 8, 16, 32, 64} x machines x 5 seeds = 105 for three machines.
 Settings chosen on: nothing is chosen. The question is whether the validation loss, which knows normal clips only,
          would have chosen the width that the labelled test clips prefer.
-Result:  README.md, section "Results": table, figure, time and machine.
+Result:  experiments/README.md, "Width of the bottleneck": table, figure, time and machine.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Run:     python -m experiments.gmm_grid --out DIR [--data ROOT --machine-type sl
          Without --data: the small synthetic slide rail. The same command goes on where an earlier one was stopped.
 Lanes:   2 features x 8 r x 4 numbers of components x 2 covariances x 3 regularisations x 3 seeds x 3 machines = 3,456.
 Settings chosen on: nothing is chosen. Test labels judge every lane; the "best" cells of the heat map are an oracle's.
-Result:  README.md, section "Results": conclusions, figure, time and machine.
+Result:  experiments/README.md, "A grid of mixtures": conclusions, figure, time and machine.
 """
 
 from __future__ import annotations

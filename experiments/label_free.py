@@ -6,9 +6,9 @@ Run:     python -m experiments.label_free --out DIR [--data ROOT]
          tests its own normal clips (every fifth) and all anomalous ones.
 Settings chosen on: simulated machines; see `adjax.selection` for how often real clips were looked at. Labels judge
          here, and name the oracle; they choose nothing.
-Result:  README.md, section "Results": AUC averaged over machines (and folds) of the fused score, of other fusions, of
-         each lane and of the oracle, the lane that is best on average over a type's machines (and the best of each
-         machine apart, which with few clips is best by luck); regret = oracle - fusion.
+Result:  experiments/README.md, "Settings without labels": AUC averaged over machines (and folds) of the
+         fused score, of other fusions, of each lane and of the oracle, the lane that is best on average over a type's
+         machines (and the best of each machine apart, which with few clips is best by luck); regret = oracle - fusion.
          Brackets: 95% bootstrap, over machines with folds, else over clips; the oracle is picked anew in each resample.
 """
 

@@ -5,7 +5,7 @@ Run:     python -m experiments.slide_rail --data ROOT --out DIR     (ROOT holds 
 Lanes:   features {spectrum, log-mel, MFCC} x {as they are, standardised} x {mixture, autoencoder}
          x {one model a machine, one a type}: 24, all reported; none is picked.
 Settings chosen on: nothing; they are the published ones (see SETTINGS), fixed before any test clip was heard.
-Result:  README.md, section "Results", with command, data and machine.
+Result:  experiments/README.md, "The study", with command, data and machine.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Works:   epoch: 30,720 windows of 5 x 128, batches of 512. The limit is its prod
          another; the peer is vmap. The limit is as many windows of a single lane, so that "limit / ours" is the
          fraction of the single lane's floating-point rate.
          (full_set is in autoencoder_memory.py.)
-Result:  README.md, section "Speed".
+Result:  README.md beside this file.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Reads:   loss: the last epoch's mean training loss, a mean over seeds, theirs / 
          Spearman's correlation of clip scores, each a mean over seeds. between seeds: the same between single seeds,
          ours against theirs and, for what luck alone does, ours against ours and theirs against theirs. rank by luck
          alone: what `rank` would be if both drew their seeds from one distribution (Spearman and Brown's formula).
-Result:  README.md, section "Speed".
+Result:  README.md beside this file.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Work:    full_set: rows in, lanes laid out, two epochs; the second is timed. Eve
          peak is counted from what it held after its imports. The clips are made up: 313 rows of 128 numbers.
 Limit:   none; that growth is a straight line is seen from the residual of the fit. Compiling takes some 500 MiB for a
          while whatever the size, so the line is that of an epoch once everything is compiled. Linux.
-Result:  README.md, section "Speed".
+Result:  README.md beside this file.
 """
 
 from __future__ import annotations

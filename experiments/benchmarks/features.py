@@ -9,7 +9,7 @@ Works:   logmel, mfcc       of 32 clips of 10 s (16 kHz; 1024 / 512 / 128). Limi
          cached             their log-mels (380 MB) from the cache, against the run that filled it; cached_pooled
                             the same with pooled ones.
          memory             peak memory of wav_to_pooled by the number of clips, and its figure.
-Result:  README.md, section "Speed".
+Result:  README.md beside this file.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ Peers:   scikit-learn at its default threads and with one, gmmx; each in a proce
 Ours:    `fit_split`, which uses all cores, beside `fit_gmm` inside one jit.
 Limit:   the products' floating-point operations (both halves of what is symmetric) at the rate of a
          2048 x 2048 product: limit / ours may exceed 1.
-Result:  README.md, section "Speed".
+Result:  README.md beside this file.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Peer:    one setting after another, and for each of them: librosa's log-mels of 
          Timed on one setting a machine and number of components, r and seed drawn; the rest is EXTRAPOLATED: every
          setting is taken to cost what its sample does. BLAS has one thread in their fits, which is faster there.
          "features kept" is what the same would cost if it extracted every clip only once.
-Result:  README.md, section "Speed".
+Result:  README.md beside this file.
 """
 
 from __future__ import annotations
