@@ -23,7 +23,7 @@ from adjax.extraction import ClipFeatures, extract
 from adjax.features.normalize import fit_standardizer, standardize
 from adjax.features.recipes import FeatureConfig
 from adjax.results import Fit, Result, group_of
-from adjax.resumable import fit_alone
+from adjax.resumable import Fitted, fit_alone
 from adjax.selection import BANDS_MULTIPLE, select_and_score
 from adjax.types import (
     NOT_FINITE,
@@ -32,13 +32,11 @@ from adjax.types import (
     DataError,
     Detector,
     FitError,
-    FitInfo,
     SettingsError,
 )
 
 ModelName = Literal["auto", "gmm", "autoencoder"]
 ScorePooling = Literal["mean", "std", "max", "percentile"]
-Fitted = tuple[Any, FitInfo, tuple[str, ...]]  # parameters, how it ended, remarks
 MODELS: tuple[ModelName, ...] = ("auto", "gmm", "autoencoder")
 
 
@@ -253,7 +251,7 @@ def _make_fit(config: RunConfig, on_epoch: Callable[[Any], None] | None) -> Call
     if config.model == "autoencoder":
         report = (lambda n_epochs, train, validation: on_epoch(train[0])) if on_epoch else None
         return lambda folder, *data: fit_alone(config.autoencoder, *data, folder=folder, on_epoch=report)
-    return lambda folder, *data: (*fit_split(config.gmm, *data), ())
+    return lambda folder, *data: Fitted(*fit_split(config.gmm, *data))
 
 
 def _fit_group(
@@ -284,16 +282,15 @@ def _fit_group(
         domain = domain_of_rows(train)
         more = [np.pad(domain, (0, len(rows) - len(domain)))]
     with threadpool_limits(1, user_api="blas"):  # LAPACK's threads only wait for each other on a covariance
-        params, info, remarks = jax.block_until_ready(fit(key, rows, weights, detector.hyper, *more))
-    fitted = Fit(
-        *group, len(train.clips), n_vectors, float(info.objective), int(info.n_steps), int(info.status)
-    )
+        model = jax.block_until_ready(fit(key, rows, weights, detector.hyper, *more))
+    info = jax.tree.map(lambda leaf: leaf.item(), model.info)
+    fitted = Fit(*group, len(train.clips), n_vectors, info.objective, info.n_steps, info.status, model.losses)
     if fitted.status == NOT_FINITE:
         raise FitError(
             f"the {config.model} of {name} did not stay finite: raise the regularisation (reg_covar), lower the "
             "learning rate, or standardise the features"
         )
-    return params, transform, fitted, remarks
+    return model.params, transform, fitted, model.remarks
 
 
 def _score_group(

@@ -14,7 +14,7 @@ from adjax.types import AdjaxError
 
 @dataclass(frozen=True)
 class Fit:
-    """One model: whom it is for, what it was fitted on, how the fit ended."""
+    """One model: whom it is for, what it was fitted on, how the fit ended; an autoencoder's loss in each epoch."""
 
     machine_type: str
     machine_id: str
@@ -23,6 +23,7 @@ class Fit:
     objective: float
     n_steps: int
     status: int
+    losses: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

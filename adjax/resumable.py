@@ -68,6 +68,22 @@ class Trained(NamedTuple):
     remarks: tuple[str, ...]
 
 
+class Fitted(NamedTuple):
+    """One model, and what there is to say of its fit.
+
+    Attributes:
+        params: of the detector.
+        info: how the fit ended.
+        remarks: see `Trained`.
+        losses: (n_epochs,) mean training loss of each epoch, NaN after a lane stopped; empty without epochs.
+    """
+
+    params: Any
+    info: FitInfo
+    remarks: tuple[str, ...] = ()
+    losses: tuple[float, ...] = ()
+
+
 def train_lanes(
     table: LaneTable,
     config: AutoencoderConfig,
@@ -129,11 +145,8 @@ def fit_alone(
     *,
     folder: Path | None = None,
     on_epoch: OnEpoch | None = None,
-) -> tuple[AutoencoderParams, FitInfo, tuple[str, ...]]:
+) -> Fitted:
     """The fit of `make_autoencoder` as a single lane of `train_lanes`, with its checkpoints in `folder`.
-
-    Returns:
-        Parameters, how the fit ended, and `Trained.remarks`.
 
     Raises:
         StoreError: see `train_lanes`.
@@ -145,7 +158,9 @@ def fit_alone(
     table = LaneTable(windows, lanes, Sizes(n_rows, 0), domains)
     trained = train_lanes(table, config, folder=folder, on_epoch=on_epoch)
     params, state = jax.tree.map(lambda leaf: leaf[0], (trained.params, trained.state))
-    return params, FitInfo(trained.losses.train[-1, 0], state.n_epochs, state.status), trained.remarks
+    losses = trained.losses.train[:, 0]
+    info = FitInfo(losses[-1], state.n_epochs, state.status)
+    return Fitted(params, info, trained.remarks, tuple(np.asarray(losses).tolist()))
 
 
 def jit_program(program: LaneProgram) -> LaneProgram:

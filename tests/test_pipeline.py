@@ -271,7 +271,9 @@ def test_a_lane_alone_is_the_detector(splits) -> None:
     train = splits[0]
     config, hyper = replace(AUTOENCODER.autoencoder, n_epochs=3), AUTOENCODER.autoencoder_hyper
     rows, weight = jnp.asarray(train.rows), jnp.asarray(window_weights(train.offsets, config.n_context))
-    found = fit_alone(config, jax.random.key(0), rows, weight, hyper)[:2]
+    model = fit_alone(config, jax.random.key(0), rows, weight, hyper)
+    assert (len(model.losses), model.losses[-1]) == (3, float(model.info.objective))
+    found = (model.params, model.info)
     expected = jax.jit(make_autoencoder(config).fit)(jax.random.key(0), rows, weight, hyper)
     jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
 

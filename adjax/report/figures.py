@@ -103,12 +103,12 @@ def roc_curves(result: Result, machine_type: str) -> Figure:
     return figure
 
 
-def loss_curves(train: np.ndarray, validation: np.ndarray, titles: Sequence[str]) -> Figure:
+def loss_curves(train: np.ndarray, validation: np.ndarray | None, titles: Sequence[str]) -> Figure:
     """Losses against epochs, a panel a group of lanes, a line a lane.
 
     Args:
         train: (n_epochs, n_lanes) mean training losses; a lane that stopped has NaN from there on.
-        validation: (n_epochs, n_lanes); all NaN where there were no validation clips.
+        validation: (n_epochs, n_lanes); None: there were no validation clips.
         titles: (n_lanes,) which panel each lane belongs to.
     """
     panels = list(dict.fromkeys(titles))
@@ -118,11 +118,13 @@ def loss_curves(train: np.ndarray, validation: np.ndarray, titles: Sequence[str]
     for axis, title in zip(axes, panels, strict=True):
         for lane in (i for i, own in enumerate(titles) if own == title):
             axis.plot(epochs, train[:, lane], color=NORMAL, linewidth=0.8, alpha=0.7)
-            axis.plot(epochs, validation[:, lane], color=ANOMALOUS, linewidth=0.8, alpha=0.7)
+            if validation is not None:
+                axis.plot(epochs, validation[:, lane], color=ANOMALOUS, linewidth=0.8, alpha=0.7)
         axis.set(title=title, xlabel="epoch", yscale="log")
     axes[0].set_ylabel("mean squared error")
-    lines = [Line2D([], [], color=colour) for colour in (NORMAL, ANOMALOUS)]
-    axes[-1].legend(lines, ["training", "validation"])
+    lines = {"training": Line2D([], [], color=NORMAL), "validation": Line2D([], [], color=ANOMALOUS)}
+    shown = list(lines) if validation is not None else ["training"]
+    axes[-1].legend([lines[name] for name in shown], shown)
     return figure
 
 

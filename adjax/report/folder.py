@@ -132,8 +132,14 @@ def describe_lanes(lanes: LaneScores) -> dict[str, Any]:
 def write_figures(
     out: Path, *, result: Result, summaries: Mapping[str, Summary], test: ClipFeatures, config: RunConfig
 ) -> list[Path]:
-    """Draw the figures of the labelled machine types: spectrograms, score histograms, ROC curves."""
+    """Draw an autoencoder's losses and, of labelled machine types, spectrograms, score histograms, ROC curves."""
     files = []
+    for machine_type in {fit.machine_type: None for fit in result.fits if fit.losses}:
+        fits = [fit for fit in result.fits if fit.machine_type == machine_type]
+        figure = figures.loss_curves(
+            np.array([fit.losses for fit in fits]).T, None, [fit.machine_id or machine_type for fit in fits]
+        )
+        files.append(figures.save(figure, out / "figures" / f"{machine_type}_losses.png"))
     for machine_type in summaries:
         first = {}
         for label, name in ((0, "normal"), (1, "anomalous")):

@@ -84,6 +84,9 @@ def test_options_of_the_autoencoder_reach_it(tree: Path, tmp_path: Path) -> None
     own = settings["autoencoder"]
     assert (own["batch_size"], own["constants"], own["predict"]) == (256, "torch", "middle")
     assert own["compute_dtype"] == "bfloat16"
+    fits = json.loads((tmp_path / "report.json").read_text())["fits"]
+    assert [len(fit["losses"]) for fit in fits] == [1] * len(fits)
+    assert (tmp_path / "figures" / "pump_losses.png").stat().st_size > 1000
     assert (own["residual"], own["n_domains"], settings["score_percentile"]) == ("mahalanobis", 2, 90)
 
 
