@@ -22,7 +22,7 @@ import adjax.data.audio
 import adjax.features
 from adjax.data.audio import Channel
 from adjax.data.cache import ClipCache, Content
-from adjax.data.dcase import Clip, ClipTable
+from adjax.data.clips import Clip, ClipTable
 from adjax.data.loader import ClipInfo, LoadedBatch, describe, load_batches, scan
 from adjax.features.batch import compile_clips
 from adjax.features.recipes import FeatureConfig, make_features

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
+from adjax.data.clips import Clip
 from adjax.detectors.autoencoder import (
     AutoencoderConfig,
     AutoencoderHyper,
@@ -81,7 +83,7 @@ def make_table(
     counts: dict[str, list[int]] = {"train": [], "validation": []}
     n_rows = 0
     for machine in machines:
-        own = train.where(lambda clip: (clip.machine_type, clip.machine_id) == machine)  # noqa: B023
+        own = train.where(partial(_is_machine, machine))
         starts = window_weights(own.offsets, config.n_context) > 0
         held_out = rng.permutation(len(own.clips))[: int(np.ceil(validation * len(own.clips)))]
         in_validation = np.repeat(np.isin(np.arange(len(own.clips)), held_out), np.diff(own.offsets))
@@ -104,8 +106,13 @@ def make_table(
                 f"{spec.name} has no training window: give it normal clips of at least {config.n_context} frames, "
                 "more than are kept for validation"
             )
-    column = lambda name: jnp.array([getattr(spec, name) for spec in specs])  # noqa: E731
-    ranges = lambda name: Span(*jnp.array(spans[name], jnp.int32).T)  # noqa: E731
+
+    def column(name: str) -> Array:
+        return jnp.array([getattr(spec, name) for spec in specs])
+
+    def ranges(name: str) -> Span:
+        return Span(*jnp.array(spans[name], jnp.int32).T)
+
     usual = AutoencoderHyper()
     hyper = AutoencoderHyper(
         column("learning_rate"),
@@ -136,12 +143,16 @@ def score_lanes(
             [i for i, spec in enumerate(specs) if (spec.machine_type, spec.machine_id) == group]
         )
         rows = jnp.pad(part.rows, ((0, longest - len(part.rows)), (0, 0)))
-        scores = np.asarray(program.score(jax.tree.map(lambda leaf: leaf[chosen], params), rows))  # noqa: B023
+        scores = np.asarray(program.score(jax.tree.map(itemgetter(chosen), params), rows))
         found |= {int(i): (part, scores[k, : len(part.rows)]) for k, i in enumerate(chosen)}
     return [found[i] for i in range(len(specs))]
 
 
-def _is_of(group: tuple[str, str], clip: Any) -> bool:
+def _is_machine(machine: tuple[str, str], clip: Clip) -> bool:
+    return (clip.machine_type, clip.machine_id) == machine
+
+
+def _is_of(group: tuple[str, str], clip: Clip) -> bool:
     return clip.machine_type == group[0] and group[1] in ("", clip.machine_id)
 
 

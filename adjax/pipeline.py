@@ -16,7 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from adjax.data.audio import Channel
-from adjax.data.dcase import ClipTable
+from adjax.data.clips import Clip, ClipTable
 from adjax.detectors.autoencoder import AutoencoderConfig, AutoencoderHyper, make_autoencoder
 from adjax.detectors.gmm import GmmConfig, GmmHyper, fit_split, make_gmm
 from adjax.extraction import ClipFeatures, extract
@@ -152,8 +152,7 @@ def fit_and_score(
     groups = _groups(test, config.per)
     for number, group in enumerate(groups):
         key = jax.random.fold_in(jax.random.key(config.seed), number)
-        own_train = train.where(lambda clip: group_of(clip, config.per) == group)  # noqa: B023
-        own_test = test.where(lambda clip: group_of(clip, config.per) == group)  # noqa: B023
+        own_train, own_test = (part.where(partial(_is_of, group, config.per)) for part in (train, test))
         name = " ".join(part for part in group if part)
         try:
             to_group = partial(fit, _place(checkpoints, group))
@@ -238,6 +237,10 @@ def _groups(test: ClipFeatures, per: str) -> list[tuple[str, str]]:
     return sorted({group_of(clip, per) for clip in test.clips})
 
 
+def _is_of(group: tuple[str, str], per: str, clip: Clip) -> bool:
+    return group_of(clip, per) == group
+
+
 def _place(checkpoints: Path | None, group: tuple[str, str]) -> Path | None:
     return checkpoints / _file_name(group) if checkpoints else None
 
@@ -275,7 +278,7 @@ def _fit_group(
     transform: Callable[[np.ndarray], Any] = np.asarray
     if config.standardize:
         standardizer = jax.jit(fit_standardizer)(train.rows)
-        transform = lambda rows: jax.jit(standardize)(standardizer, rows)  # noqa: E731
+        transform = partial(jax.jit(standardize), standardizer)
     rows, weights = pad_rows(np.asarray(transform(train.rows)), weights)
     more = []
     if config.model == "autoencoder" and config.autoencoder.n_domains > 1:

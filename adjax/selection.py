@@ -29,7 +29,7 @@ from jax import Array
 from jax.lax import Precision
 from threadpoolctl import threadpool_limits
 
-from adjax.data.dcase import ClipTable
+from adjax.data.clips import ClipTable
 from adjax.detectors.mahalanobis import Covariance, Gaussian, fit_gaussian, log_distance
 from adjax.extraction import ClipFeatures
 from adjax.features.views import VIEWS

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +27,14 @@ from rich.console import Console
 from rich.table import Table
 
 from adjax import synth
-from adjax.data.dcase import Clip, ClipTable, index_folder
+from adjax.data.cache import default_folder
+from adjax.data.clips import Clip, ClipTable
+from adjax.data.dcase import index_folder
 from adjax.detectors.autoencoder import RECIPES, AutoencoderConfig, Sizes, make_lanes
 from adjax.evaluation.metrics import evaluate
+from adjax.features.recipes import BASELINE_FLOORS, FeatureConfig
 from adjax.lanes import LaneSpec, make_table, score_lanes
-from adjax.pipeline import ClipFeatures, RunConfig, ScorePooling, extract, pool_scores
+from adjax.pipeline import ClipFeatures, ScorePooling, extract, pool_scores
 from adjax.report.folder import versions, write_json
 from adjax.resumable import Trained, jit_program, train_lanes
 from adjax.types import MAX_ITER
@@ -79,14 +83,15 @@ def main() -> int:
     if root is None:
         root = study.out / "synthetic"
         synth.write_tree(root, counts=synth.SMALL)
-    features = extract(index_folder(root, machine_type=study.machine_type), RunConfig().features)
-    if study.folds:
-        train, test = fold(features, study.folds)
-    else:
-        train, test = (features.where(lambda clip: clip.split == name) for name in ("train", "test"))  # noqa: B023
-    specs = [LaneSpec(study.machine_type, machine_id) for machine_id in train.clips.machine_ids]
+    clips = index_folder(root, machine_type=study.machine_type)
+    failures: dict[str, None] = {}
     found: dict[str, list[Cell]] = {}
     for name in study.trainings:
+        front_end = FeatureConfig(floor=BASELINE_FLOORS["2023" if name == "2023" else "2020"])
+        features = extract(clips, front_end, cache=default_folder())
+        failures |= dict.fromkeys(map(str, features.failures))
+        train, test = split(features, study.folds)
+        specs = [LaneSpec(study.machine_type, machine_id) for machine_id in train.clips.machine_ids]
         config = replace(TRAININGS[name], n_epochs=study.epochs)
         table = make_table(train, specs, config, validation=0.0)
         # The residual's covariance comes after training: one training serves both scores.
@@ -100,10 +105,17 @@ def main() -> int:
                 found[f"{name}, {score}{pooling}"] = cells
         console.print(f"{name}: {time.perf_counter() - started:.0f} s")
     report(study, found, console)
-    failures = [str(failure) for failure in features.failures]
     for failure in failures:
         console.print(f"Failed: {failure}", markup=False)
     return 1 if failures else 0
+
+
+def split(features: ClipFeatures, folds: int) -> tuple[ClipFeatures, ClipFeatures]:
+    """Training and test clips, as the data set has them or by cross-validation."""
+    if folds:
+        return fold(features, folds)
+    train = features.where(lambda clip: clip.split == "train")
+    return train, features.where(lambda clip: clip.split == "test")
 
 
 def fold(features: ClipFeatures, folds: int) -> tuple[ClipFeatures, ClipFeatures]:
@@ -114,8 +126,8 @@ def fold(features: ClipFeatures, folds: int) -> tuple[ClipFeatures, ClipFeatures
         order = np.random.default_rng(0).permutation(len(normal))
         number |= {normal[i]: place % folds for place, i in enumerate(order)}
 
-    def of_all(keep: Callable[[Clip, int], bool]) -> ClipFeatures:
-        parts = [features.where(lambda clip: keep(clip, k)) for k in range(folds)]  # noqa: B023
+    def of_all(keep: Callable[[int, Clip], bool]) -> ClipFeatures:
+        parts = [features.where(partial(keep, k)) for k in range(folds)]
         clips = [
             replace(clip, machine_id=f"{clip.machine_id} fold {k}")
             for k, part in enumerate(parts)
@@ -128,7 +140,7 @@ def fold(features: ClipFeatures, folds: int) -> tuple[ClipFeatures, ClipFeatures
             np.concatenate([[0], np.cumsum(lengths)]),
         )
 
-    return of_all(lambda clip, k: number.get(clip, k) != k), of_all(lambda clip, k: number.get(clip, k) == k)
+    return of_all(lambda k, clip: number.get(clip, k) != k), of_all(lambda k, clip: number.get(clip, k) == k)
 
 
 def judge(
@@ -162,8 +174,8 @@ def report(study: Study, found: dict[str, list[Cell]], console: Console) -> None
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["variant", "auc", "low", "high", "pauc", "difference", "low", "high"])
         for name, cells in found.items():
-            auc, pauc = np.mean([evaluate(*cell)[:2] for cell in cells], axis=0)  # type: ignore[index]
-            gain = auc - np.mean([evaluate(*cell).auc for cell in reference])  # type: ignore[union-attr]
+            auc, pauc = mean_areas(cells)
+            gain = auc - mean_areas(reference)[0]
             draws = draw_means(cells, over_cells=study.folds > 0)
             low, high = np.percentile(draws, [2.5, 97.5])
             gains = draws - draw_means(reference, over_cells=study.folds > 0)
@@ -173,6 +185,12 @@ def report(study: Study, found: dict[str, list[Cell]], console: Console) -> None
             table.add_row(name, f"{auc:.3f} \\[{low:.3f}, {high:.3f}]", f"{pauc:.3f}", difference)
     write_json(study.out / "settings.json", {"study": asdict(study), "versions": versions()})
     console.print(table)
+
+
+def mean_areas(cells: list[Cell]) -> tuple[float, float]:
+    """Mean AUC and pAUC of the cells that have clips of both labels."""
+    found = [metrics for cell in cells if (metrics := evaluate(*cell))]
+    return float(np.mean([m.auc for m in found])), float(np.mean([m.pauc for m in found]))
 
 
 def draw_means(cells: list[Cell], *, over_cells: bool) -> np.ndarray:

@@ -14,6 +14,7 @@ import csv
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,7 +161,7 @@ def judge(
         labels[spec.machine_id] = own.clips.labels[usable]
         clip_scores.setdefault((spec.machine_id, spec.width), []).append(scores[usable])
         losses.setdefault((spec.machine_id, spec.width), []).append(float(trained.losses.validation[-1, i]))
-        params = jax.tree.map(lambda leaf: leaf[i], trained.params)  # noqa: B023
+        params = jax.tree.map(itemgetter(i), trained.params)
         settings = {"lane": asdict(spec), "config": asdict(config)}
         save_model(study.out / "models" / spec.name.replace(" ", "_"), params, settings)
     cells = [

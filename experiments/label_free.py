@@ -34,6 +34,7 @@ from adjax.data.dcase import index_folder
 from adjax.pipeline import ClipFeatures, RunConfig, extract
 from adjax.report.folder import versions, write_json
 from adjax.selection import LANES, fuse, select_and_score
+from adjax.types import AdjaxError
 
 N_RESAMPLES = 1000
 
@@ -83,11 +84,11 @@ def main() -> int:
         synth.write_tree(root, counts=synth.FULL if study.size == "full" else synth.SMALL)
     study.out.mkdir(parents=True, exist_ok=True)
     features = extract(index_folder(root), RunConfig(model="auto").front_end, cache=default_folder())
-    failures = list(features.failures)
+    failures: list[AdjaxError] = list(features.failures)
     found: dict[str, dict[str, list[Cell]]] = {}
     for train, test in splits(features, study.folds):
         result = select_and_score(train, test)
-        failures += result.failures  # type: ignore[arg-type]
+        failures += result.failures
         for machine_type in result.clips.machine_types:
             for machine_id in result.of(machine_type)[0].machine_ids:
                 own = [(c.machine_type, c.machine_id) == (machine_type, machine_id) for c in result.clips]
@@ -124,13 +125,12 @@ def splits(features: ClipFeatures, folds: int) -> list[tuple[ClipFeatures, ClipF
         for machine_id in clips.machine_ids:
             normal = [clip for clip in clips if clip.machine_id == machine_id and clip.label == 0]
             place |= {clip.path: i % folds for i, clip in enumerate(normal)}
-    return [
-        (
-            features.where(lambda clip: place.get(clip.path, k) != k),  # noqa: B023
-            features.where(lambda clip: place.get(clip.path, k) == k),  # noqa: B023
-        )
-        for k in range(folds)
-    ]
+
+    def split(k: int) -> tuple[ClipFeatures, ClipFeatures]:
+        train = features.where(lambda clip: place.get(clip.path, k) != k)
+        return train, features.where(lambda clip: place.get(clip.path, k) == k)
+
+    return [split(k) for k in range(folds)]
 
 
 class Judged(NamedTuple):

@@ -15,7 +15,7 @@ import soundfile
 from adjax import extraction
 from adjax.data import cache
 from adjax.data.audio import write_wav
-from adjax.data.dcase import Clip, ClipTable
+from adjax.data.clips import Clip, ClipTable
 from adjax.data.loader import load_batches
 from adjax.extraction import ClipFeatures, extract
 from adjax.features.recipes import FeatureConfig

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from adjax.data.dcase import Clip, ClipTable
+from adjax.data.clips import Clip, ClipTable
 from adjax.detectors.autoencoder import AutoencoderConfig, make_autoencoder, make_lanes
 from adjax.lanes import LaneSpec, make_table, score_lanes
 from adjax.pipeline import ClipFeatures
@@ -97,7 +98,7 @@ def test_scores_are_those_of_each_lane_on_its_machines_rows() -> None:
     score = jax.jit(make_autoencoder(CONFIG).score)
     for i, (own, scores) in enumerate(score_lanes(program, trained.params, SPECS, test)):
         assert {clip.machine_id for clip in own.clips} == {SPECS[i].machine_id} or i == 2
-        alone = score(jax.tree.map(lambda leaf: leaf[i], trained.params), own.rows)  # noqa: B023
+        alone = score(jax.tree.map(itemgetter(i), trained.params), own.rows)
         assert_allclose(scores[:-2], alone[:-2], rtol=1e-4)
     assert trained.losses.validation.shape == (6, 3)
     assert np.all(trained.losses.validation[-1] < trained.losses.validation[0])

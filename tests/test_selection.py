@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from adjax.data.dcase import Clip, ClipTable
+from adjax.data.clips import Clip, ClipTable
 from adjax.extraction import ClipFeatures
 from adjax.features import VIEWS
 from adjax.results import Result

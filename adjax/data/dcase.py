@@ -6,21 +6,15 @@ The layouts (see `LAYOUTS`) are those of the data of DCASE Task 2, 2020 to 2025,
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
-import numpy as np
-
+from adjax.data.clips import Clip, ClipTable, Split, first_of
 from adjax.types import ClipError, DataError
-
-Split = Literal["train", "test", ""]
-UNKNOWN = -1  # in `ClipTable.labels`
 
 LAYOUTS = """\
   DCASE 2020:   <machine_type>/{train,test}/normal_id_00_00000000.wav
@@ -43,156 +37,6 @@ _NAME_2021 = re.compile(
     r"(?P<id>section_\d+)(?:_(?P<domain>source|target))?(?:_(?P<split>train|test))?"
     r"(?:_(?P<label>normal|anomaly))?_\d+(?:_(?P<attributes>.+))?"
 )
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One clip: its file and what its name and folder say.
-
-    Attributes:
-        path: the file, as reached from the indexed folder.
-        machine_type: for example "slider"; a slide rail is "slider" whatever its folder calls it.
-        machine_id: as written in the name, "id_00" or "section_00".
-        domain: "source", "target" or "" (not said).
-        split: "train" or "test"; "" for a clip that belongs to neither.
-        label: 0 normal, 1 anomaly, None unknown.
-        attributes: the rest of a 2021+ name, for example "vel_6"; otherwise "".
-    """
-
-    path: Path
-    machine_type: str = ""
-    machine_id: str = ""
-    domain: str = ""
-    split: Split = ""
-    label: int | None = None
-    attributes: str = ""
-
-    @property
-    def name(self) -> str:
-        """File name; for raw MIMII, where those repeat, as DCASE 2020 has it: normal_id_00_00000000.wav."""
-        if self.machine_id in self.path.name:
-            return self.path.name
-        return f"{'anomaly' if self.label else 'normal'}_{self.machine_id}_{self.path.name}"
-
-
-@dataclass(frozen=True)
-class ClipTable:
-    """Clips in a fixed order: the row order of everything computed from them.
-
-    Attributes:
-        clips: the rows.
-        rejected: files under the indexed folder whose name fits no layout, one error each. They belong to the
-            whole index: `select` leaves them behind.
-    """
-
-    clips: tuple[Clip, ...]
-    rejected: tuple[ClipError, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __iter__(self) -> Iterator[Clip]:
-        return iter(self.clips)
-
-    def __getitem__(self, row: int) -> Clip:
-        return self.clips[row]
-
-    @property
-    def machine_types(self) -> tuple[str, ...]:
-        """The machine types, sorted, each once."""
-        return tuple(sorted({clip.machine_type for clip in self.clips}))
-
-    @property
-    def machine_ids(self) -> tuple[str, ...]:
-        """The machine ids (sections), sorted, each once."""
-        return tuple(sorted({clip.machine_id for clip in self.clips}))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """`Clip.name` of every row."""
-        return tuple(clip.name for clip in self.clips)
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(n_clips,) int64: 0 normal, 1 anomaly, `UNKNOWN` (-1) where nobody has said."""
-        return np.array([UNKNOWN if clip.label is None else clip.label for clip in self.clips], np.int64)
-
-    def select(
-        self,
-        *,
-        machine_type: str | None = None,
-        machine_id: str | None = None,
-        split: Split | None = None,
-    ) -> ClipTable:
-        """The rows that agree with everything given, in the same order; an empty table when none does."""
-        wanted = {"machine_type": machine_type, "machine_id": machine_id, "split": split}
-        wanted = {field: value for field, value in wanted.items() if value is not None}
-        return ClipTable(
-            tuple(clip for clip in self.clips if all(getattr(clip, f) == v for f, v in wanted.items()))
-        )
-
-    def with_labels(self, labels: Mapping[str, int]) -> ClipTable:
-        """Attach labels to test clips, such as those published after a challenge.
-
-        Args:
-            labels: from `Clip.name` to 0 (normal) or 1 (anomaly). Test clips not named keep what they have.
-
-        Raises:
-            DataError: a name that no test clip has, or several have; a label that is not 0 or 1, or that
-                contradicts the clip's own.
-        """
-        rows: dict[str, int] = {}
-        for row, clip in enumerate(self.clips):
-            if clip.split == "test" and rows.setdefault(clip.name, row) != row and clip.name in labels:
-                raise DataError(
-                    f"{clip.name} names several test clips; select one machine type, then label it"
-                )
-        strangers = sorted(labels.keys() - rows.keys())
-        if strangers:
-            raise DataError(
-                f"{len(strangers)} of {len(labels)} labels name no test clip here ({_some(strangers)}); "
-                "give the labels of this machine type and these ids only"
-            )
-        clips = list(self.clips)
-        for name, label in labels.items():
-            clip = clips[rows[name]]
-            if label not in (0, 1) or clip.label not in (None, label):
-                raise DataError(
-                    f"{clip.path}: has label {clip.label}, which cannot become {label}; correct one"
-                )
-            clips[rows[name]] = replace(clip, label=label)
-        return replace(self, clips=tuple(clips))
-
-
-def read_labels(path: str | os.PathLike[str]) -> dict[str, int]:
-    """Read labels from CSV: `file,label` or DCASE's `test name,original name,label`; a header may come first.
-
-    Returns:
-        From file name to 0 (normal) or 1 (anomaly), for `ClipTable.with_labels`.
-
-    Raises:
-        DataError: no such file, no text, no rows, a row of another form, or two labels for one name.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a CSV file of labels ({error})") from error
-    labels: dict[str, int] = {}
-    for line, row in enumerate(rows, start=1):
-        if not any(row):
-            continue
-        if len(row) not in (2, 3) or not row[0] or row[-1] not in ("0", "1"):
-            if line == 1 and len(row) in (2, 3):
-                continue  # a header
-            raise DataError(
-                f"{path}, line {line}: {','.join(row)!r} is not `file,label` with a label of 0 or 1"
-            )
-        if labels.setdefault(row[0], int(row[-1])) != int(row[-1]):
-            raise DataError(f"{path}, line {line}: {row[0]} has both labels; keep the right one")
-    if not labels:
-        raise DataError(f"{path}: holds no labels; it should have lines `file,label`")
-    return labels
 
 
 def index_folder(
@@ -231,7 +75,7 @@ def index_folder(
         wanted, types = canonical_type(machine_type), {clip.clip.machine_type for clip in found}
         if wanted not in types:
             raise DataError(
-                f"{root}: has no clips of machine type {machine_type}; it has {_some(sorted(types))}"
+                f"{root}: has no clips of machine type {machine_type}; it has {first_of(sorted(types))}"
             )
         found = [clip for clip in found if clip.clip.machine_type == wanted]
         others = types - {wanted}
@@ -304,7 +148,9 @@ def _recognise(path: Path) -> _Found:
     if match is None:
         raise ClipError(path, "its name fits no known layout; rename it or move it away")
     if folder not in _FOLDERS or len(parents) < 3:
-        raise ClipError(path, f"lies in {folder}/, not in one of {_some(_FOLDERS)}; move it to the right one")
+        raise ClipError(
+            path, f"lies in {folder}/, not in one of {first_of(_FOLDERS)}; move it to the right one"
+        )
     said, (domain, split) = match.groupdict(), _FOLDERS[folder]
     if said.get("split") not in (None, split) or (domain and said.get("domain") not in (None, domain)):
         raise ClipError(path, f"its name contradicts its folder {folder}/; move it to the right one")
@@ -335,7 +181,7 @@ def _check_one_source(found: list[_Found]) -> None:
     for machine_type, homes in raw_homes.items():
         if len(homes) > 1:
             raise DataError(
-                f"raw MIMII clips of machine type {machine_type} lie in {_some(sorted(homes))}, "
+                f"raw MIMII clips of machine type {machine_type} lie in {first_of(sorted(homes))}, "
                 f"which are the same machines at several noise levels or copies; {remedy}"
             )
     first: dict[tuple[str, str, str], Path] = {}
@@ -343,7 +189,7 @@ def _check_one_source(found: list[_Found]) -> None:
         if not is_raw and clip.machine_type in raw_homes:
             raise DataError(
                 f"machine type {clip.machine_type} lies in two layouts: raw MIMII in "
-                f"{_some(raw_homes[clip.machine_type])}, DCASE in {home}; {remedy}"
+                f"{first_of(raw_homes[clip.machine_type])}, DCASE in {home}; {remedy}"
             )
         other = first.setdefault((clip.machine_type, clip.split, Path(clip.name).stem), clip.path)
         if other != clip.path:
@@ -377,11 +223,5 @@ def _explain_nothing(root: Path, rejected: list[ClipError]) -> NoReturn:
             f"The layouts known:\n{LAYOUTS}"
         )
     zips = sorted(path.name for path in root.glob("*.zip"))
-    remedy = f"unzip {_some(zips)} first" if zips else f"the layouts known:\n{LAYOUTS}"
+    remedy = f"unzip {first_of(zips)} first" if zips else f"the layouts known:\n{LAYOUTS}"
     raise DataError(f"{root}: holds no .wav or .flac clips; {remedy}")
-
-
-def _some(names: Iterable[object], n: int = 5) -> str:
-    """The first few names, for a message."""
-    words = [str(name) for name in names]
-    return ", ".join(words[:n]) + (f" and {len(words) - n} more" if len(words) > n else "")

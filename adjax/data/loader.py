@@ -23,7 +23,7 @@ from adjax.data.audio import (
     read_info,
     resampled_length,
 )
-from adjax.data.dcase import Clip, ClipTable
+from adjax.data.clips import Clip, ClipTable
 from adjax.threads import n_cores
 from adjax.types import ClipBatch, ClipError, DataError, SettingsError
 

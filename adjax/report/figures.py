@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from sklearn.metrics import roc_curve
 
 from adjax.data.audio import Channel, read_clip
-from adjax.data.dcase import Clip
+from adjax.data.clips import Clip
 from adjax.evaluation.metrics import MAX_FPR
 from adjax.features.mel import hz_to_mel, log_mel_spectrogram
 from adjax.features.recipes import FeatureConfig

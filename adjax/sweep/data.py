@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adjax.data.audio import Channel
-from adjax.data.dcase import ClipTable
+from adjax.data.clips import ClipTable
 from adjax.extraction import ClipFeatures, extract
 from adjax.features.batch import compile_clips
 from adjax.features.framing import frame_weights

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from adjax.data.audio import Channel
-from adjax.data.dcase import ClipTable
+from adjax.data.clips import ClipTable
 from adjax.features.recipes import FeatureConfig
 from adjax.pipeline import RunConfig
 from adjax.store import hold

@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 
 from adjax.data.cache import SETTLE_NS, empty
-from adjax.data.dcase import Clip, ClipTable
+from adjax.data.clips import Clip, ClipTable
 from adjax.data.loader import load_batches
 from adjax.extraction import compiled_features, extract
 from adjax.features.recipes import FeatureConfig

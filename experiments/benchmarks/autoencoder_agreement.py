@@ -22,6 +22,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from itertools import combinations, product
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def train_torch(
     for seed in range(n_seeds):
         torch.manual_seed(seed)
         model, optimizer = build(torch, recipe)
-        lane = jax.tree.map(lambda leaf: leaf[seed], table.lanes)  # noqa: B023
+        lane = jax.tree.map(itemgetter(seed), table.lanes)
         if start == "ours":
             params = init_state(config, table.windows, lane).weights.params
             set_weights(
@@ -159,7 +160,10 @@ def _our_order(table: LaneTable, lane: Lane, epoch: int) -> np.ndarray:
 def compare(ours: Found, theirs: Found) -> dict[str, float]:
     """Ratios and rank correlations."""
     n = len(ours[0])
-    rank = lambda a, b: float(spearmanr(a, b).statistic)  # noqa: E731
+
+    def rank(a: np.ndarray, b: np.ndarray) -> float:
+        return float(spearmanr(a, b).statistic)
+
     within = [
         max(0.0, float(np.mean([rank(a, b) for a, b in combinations(scores, 2)] or [1.0])))
         for scores in (ours[1], theirs[1])

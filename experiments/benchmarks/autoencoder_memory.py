@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from adjax.data.dcase import Clip, ClipTable
+from adjax.data.clips import Clip, ClipTable
 from adjax.detectors.autoencoder import RECIPES, make_lanes
 from adjax.lanes import LaneSpec, make_table
 from adjax.pipeline import ClipFeatures

@@ -28,7 +28,8 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
 from adjax import synth
-from adjax.data.dcase import ClipTable, index_folder
+from adjax.data.clips import ClipTable
+from adjax.data.dcase import index_folder
 from adjax.detectors.gmm import GmmConfig, GmmHyper
 from adjax.features.recipes import FeatureConfig
 from adjax.pipeline import RunConfig

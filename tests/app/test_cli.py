@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adjax.app.cli import CANNOT_RUN, OK, SOME_FAILED, Run, main
+from adjax.app.cli import CANNOT_RUN, OK, SOME_FAILED, main
+from adjax.app.run import TRAINING, Run
 from adjax.data.audio import write_wav
 from adjax.evaluation.dcase_files import read_scores
 from adjax.store import hold
@@ -104,7 +105,7 @@ def test_a_killed_run_resumes_to_the_same_files(tree: Path, tmp_path: Path, caps
     command += ["--out", str(tmp_path / "killed")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen([sys.executable, "-m", "adjax.app.cli", *command], env=environment)
-    place = tmp_path / "killed" / "checkpoints"
+    place = tmp_path / "killed" / TRAINING
     deadline = time.monotonic() + 300
     while not list(place.glob("pump_id_00/*/epoch_000010")):
         assert process.poll() is None, "it ended before it could be killed"
@@ -123,7 +124,7 @@ def test_a_killed_run_resumes_to_the_same_files(tree: Path, tmp_path: Path, caps
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "killed" / file).read_bytes()
     names = [{path.name for path in (tmp_path / run).iterdir()} for run in ("whole", "killed")]
     assert names[0] == names[1]
-    assert "checkpoints" not in names[0]
+    assert TRAINING not in names[0]
 
 
 def test_a_second_run_into_the_same_folder_is_refused(tree: Path, tmp_path: Path, capsys) -> None:

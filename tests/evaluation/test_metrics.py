@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import hmean
 
-from adjax.data.dcase import read_labels
+from adjax.data.clips import read_labels
 from adjax.evaluation.dcase_files import read_scores
 from adjax.evaluation.metrics import Metrics, arithmetic_mean, auc_interval, evaluate, harmonic_mean
 from adjax.types import SettingsError

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from adjax.data.dcase import Clip, ClipTable
+from adjax.data.clips import Clip, ClipTable
 from adjax.pipeline import Fit, Result
 from adjax.report import figures
 from adjax.report.tables import fits_table, results_table, summarise

@@ -71,8 +71,7 @@ def make_lanes(
 
     def train(windows: Windows, lanes: Lane, state: TrainState, n_epochs: int) -> tuple[TrainState, Losses]:
         def epoch(state: TrainState, _: None) -> tuple[TrainState, Losses]:
-            one = lambda both: train_epoch(config, sizes, windows, *both)  # noqa: E731
-            state, losses = over(one, (lanes, state))
+            state, losses = over(lambda both: train_epoch(config, sizes, windows, *both), (lanes, state))
             if on_epoch is not None:
                 jax.debug.callback(on_epoch, state.n_epochs, losses.train, losses.validation)
             return state, losses
@@ -82,8 +81,7 @@ def make_lanes(
     def finish_all(
         windows: Windows, lanes: Lane, state: TrainState, domain: Array | None = None
     ) -> AutoencoderParams:
-        one = lambda both: finish(config, windows, both[0], both[1], domain)  # noqa: E731
-        return over(one, (lanes, state.weights))
+        return over(lambda both: finish(config, windows, both[0], both[1], domain), (lanes, state.weights))
 
     def score(params: AutoencoderParams, x: Array) -> Array:
         return over(lambda one: score_rows(config, one, x), params)

@@ -55,8 +55,8 @@ def finish(
     scatter = jnp.where(empty, jnp.sum(scatter, axis=0)[None], scatter)
     mass = jnp.where(mass == 0, jnp.sum(mass), mass)
     covariances = scatter / jnp.maximum(mass - 1, 1)[:, None, None]
-    whiten = lambda covariance: _whitening(covariance, lane.hyper)  # noqa: E731
-    return AutoencoderParams(weights, width, jax.vmap(whiten)(covariances))
+    whitening = jax.vmap(_whitening, in_axes=(0, None))(covariances, lane.hyper)
+    return AutoencoderParams(weights, width, whitening)
 
 
 def score_windows(config: AutoencoderConfig, params: AutoencoderParams, windows: Array) -> Array:

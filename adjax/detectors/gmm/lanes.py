@@ -8,6 +8,7 @@ each chunk of steps the finished ones are taken out of the batch.
 from __future__ import annotations
 
 import functools
+from operator import itemgetter
 from typing import Literal
 
 import jax
@@ -94,8 +95,13 @@ def _fit_in_turn(
     config: GmmConfig, keys: Array, x: Array, weight: Array, hyper: GmmHyper, data: Array
 ) -> tuple[GmmParams, FitInfo]:
     """A few large lanes, each on all cores."""
-    lanes = ((keys[i], data[i], jax.tree.map(lambda leaf: leaf[i], hyper)) for i in range(len(data)))  # noqa: B023
-    fits = [fit_split(config, key, x[which], weight[which], hyper) for key, which, hyper in lanes]
+
+    def fit(lane: int) -> tuple[GmmParams, FitInfo]:
+        which = data[lane]
+        own = jax.tree.map(itemgetter(lane), hyper)
+        return fit_split(config, keys[lane], x[which], weight[which], own)
+
+    fits = [fit(lane) for lane in range(len(data))]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *fits)
 
 
@@ -111,7 +117,7 @@ def _fit_in_threads(
     padded = np.minimum(np.arange(-(-n_lanes // size) * size), n_lanes - 1).reshape(-1, size)
 
     def call(index: np.ndarray) -> tuple[GmmParams, FitInfo]:
-        chosen = jax.tree.map(lambda leaf: leaf[index], (keys, hyper, data))
+        chosen = jax.tree.map(itemgetter(index), (keys, hyper, data))
         return _map_lanes(config, x, weight, *chosen)
 
     # LAPACK's own threads on matrices of a hundred rows wait for each other: 10 times slower than one.
@@ -144,7 +150,7 @@ def _fit_together(
         # Powers of two: few shapes, so few compiles. The repeats at the end step along and are not written.
         size = min(1 << (len(running) - 1).bit_length(), len(keys))
         index = np.resize(running, size)
-        part = jax.tree.map(lambda leaf, index=index: leaf[index], (frames, hyper, data, states))
+        part = jax.tree.map(itemgetter(index), (frames, hyper, data, states))
         part = _step_lanes(config, chunk_steps, x, weight, *part)
         n_running = len(running)
         states = jax.tree.map(
