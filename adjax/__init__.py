@@ -1,7 +1,7 @@
 """adjax: anomalous sound detection for industrial machines in JAX, trained on normal sounds only.
 
-Floors, from the ground up: `types`; `data`, `features` and `detectors`; `evaluation`; `pipeline`, `sweep` and `synth`;
-`report` and `app`.
+Floors, from the ground up: `types`; `data`, `features` and `detectors`; `evaluation`; `pipeline`, `sweep` and
+`simulator`; `report` and `app`.
 """
 
 from adjax.data.clips import Clip, ClipTable, read_labels

@@ -20,11 +20,11 @@ import numpy as np
 
 import adjax.data.audio
 import adjax.features
+from adjax.batching import compile_clips
 from adjax.data.audio import Channel
 from adjax.data.cache import ClipCache, Content
 from adjax.data.clips import Clip, ClipTable
 from adjax.data.loader import ClipInfo, LoadedBatch, describe, load_batches, scan
-from adjax.features.batch import compile_clips
 from adjax.features.recipes import FeatureConfig, make_features
 from adjax.types import ClipBatch, ClipError, DataError
 

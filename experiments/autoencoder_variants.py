@@ -26,7 +26,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from adjax import synth
+from adjax import simulator
 from adjax.data.cache import default_folder
 from adjax.data.clips import Clip, ClipTable
 from adjax.data.dcase import index_folder
@@ -82,7 +82,7 @@ def main() -> int:
     root = study.data
     if root is None:
         root = study.out / "synthetic"
-        synth.write_tree(root, counts=synth.SMALL)
+        simulator.write_tree(root, counts=simulator.SMALL)
     clips = index_folder(root, machine_type=study.machine_type)
     failures: dict[str, None] = {}
     found: dict[str, list[Cell]] = {}

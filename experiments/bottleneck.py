@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from adjax import synth
+from adjax import simulator
 from adjax.data.dcase import index_folder
 from adjax.detectors.autoencoder import RECIPES, AutoencoderConfig, make_lanes
 from adjax.evaluation.metrics import evaluate
@@ -90,7 +90,7 @@ def main() -> int:
     root = study.data
     if root is None:
         root = study.out / "synthetic"
-        synth.write_tree(root, counts=synth.SMALL)
+        simulator.write_tree(root, counts=simulator.SMALL)
     clips = index_folder(root, machine_type=study.machine_type)
     train, test = extract_splits(clips, RunConfig(model="autoencoder", autoencoder=config))
     specs = [

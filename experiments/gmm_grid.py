@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from adjax import synth
+from adjax import simulator
 from adjax.app.sweep import show, summary_table
+from adjax.batching import map_clips
 from adjax.data.dcase import index_folder
 from adjax.evaluation.device import bootstrap_areas, bootstrap_counts
-from adjax.features.batch import map_clips
 from adjax.features.recipes import FeatureConfig
 from adjax.pipeline import RunConfig
 from adjax.report.figures import save
@@ -73,7 +73,7 @@ def main() -> int:
     root = study.data
     if root is None:
         root = study.out / "synthetic"
-        synth.write_tree(root, counts=synth.SMALL)
+        simulator.write_tree(root, counts=simulator.SMALL)
     clips = index_folder(root, machine_type=study.machine_type)
     axes = {
         "features.kind": study.features,

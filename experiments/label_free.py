@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from adjax import synth
+from adjax import simulator
 from adjax.data.cache import default_folder
 from adjax.data.dcase import index_folder
 from adjax.pipeline import ClipFeatures, RunConfig, extract
@@ -81,7 +81,7 @@ def main() -> int:
     root = study.data
     if root is None:
         root = study.out / "synthetic"
-        synth.write_tree(root, counts=synth.FULL if study.size == "full" else synth.SMALL)
+        simulator.write_tree(root, counts=simulator.FULL if study.size == "full" else simulator.SMALL)
     study.out.mkdir(parents=True, exist_ok=True)
     features = extract(index_folder(root), RunConfig(model="auto").front_end, cache=default_folder())
     failures: list[AdjaxError] = list(features.failures)

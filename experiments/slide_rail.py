@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from adjax import synth
+from adjax import simulator
 from adjax.data.dcase import index_folder
 from adjax.detectors.autoencoder import AutoencoderConfig
 from adjax.detectors.gmm import GmmConfig
@@ -147,7 +147,7 @@ def synthetic(study: Study, console: Console) -> Path:
     """A small synthetic tree in the output folder."""
     console.print("No --data given: a synthetic slide rail. The published numbers beside are of real ones.")
     root = study.out / "synthetic"
-    synth.write_tree(root, counts=synth.SMALL, seed=study.seed)
+    simulator.write_tree(root, counts=simulator.SMALL, seed=study.seed)
     return root
 
 

@@ -49,9 +49,9 @@ from sklearn.mixture import GaussianMixture
 
 from adjax.data.audio import read_clip
 from adjax.data.dcase import index_folder
-from adjax.data.synthetic import FAULTS, SR
 from adjax.features.mel import log_mel_spectrogram
-from adjax.synth import HOP_LENGTH, N_FFT, N_MELS, ClipCounts, ClipPlan, make_clips, plan_clips
+from adjax.simulator import HOP_LENGTH, N_FFT, N_MELS, ClipCounts, ClipPlan, make_clips, plan_clips
+from adjax.simulator.clips import FAULTS, SR
 
 MACHINE_IDS = ("id_00", "id_02", "id_04")
 SNR_DB = -6.0

@@ -22,8 +22,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from adjax import FeatureConfig, GmmConfig, GmmHyper, evaluate, make_features, make_gmm
-from adjax.features import map_clips
-from adjax.synth import ClipCounts, make_clips, plan_clips
+from adjax.batching import map_clips
+from adjax.simulator import ClipCounts, make_clips, plan_clips
 
 # %% [markdown]
 # ## Clips

@@ -14,12 +14,13 @@ PACKAGE = ROOT / "adjax"
 # Folder or file -> (floor, wing). Wings of one floor never import each other.
 FLOORS = {
     "types": (0, "types"),
-    "threads": (0, "threads"),
-    "data": (1, "data"),
-    "features": (1, "features"),
-    "detectors": (1, "detectors"),
+    "evaluation": (1, "evaluation"),
     "store": (1, "store"),
-    "evaluation": (2, "evaluation"),
+    "batching": (1, "batching"),
+    "data": (2, "data"),
+    "features": (2, "features"),
+    "detectors": (2, "detectors"),
+    "simulator": (3, "simulator"),
     "extraction": (3, "pipeline"),
     "results": (3, "pipeline"),
     "selection": (3, "pipeline"),
@@ -27,10 +28,9 @@ FLOORS = {
     "lanes": (3, "pipeline"),
     "resumable": (3, "pipeline"),
     "sweep": (3, "pipeline"),
-    "synth": (3, "synth"),
-    "report": (4, "person"),
-    "app": (4, "person"),
-    "": (5, "package"),  # adjax/__init__.py only re-exports
+    "report": (5, "person"),
+    "app": (5, "person"),
+    "": (6, "package"),  # adjax/__init__.py only re-exports
 }
 # Packages that have one room.
 ONLY_IN = {
@@ -57,7 +57,7 @@ def imports(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
-            for alias in node.names:  # `from adjax import synth` imports adjax.synth
+            for alias in node.names:  # `from adjax import simulator` imports adjax.simulator
                 inner = f"{node.module}.{alias.name}"
                 yield inner if node.module == "adjax" else node.module
 
@@ -66,8 +66,6 @@ def may_import(importer: str, imported: str) -> bool:
     (floor, wing), (other_floor, other_wing) = FLOORS[importer], FLOORS[imported]
     if wing == other_wing:
         return True
-    if importer == "evaluation":  # floor 2 stands on types alone
-        return imported == "types"
     return other_floor < floor
 
 

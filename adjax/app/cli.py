@@ -11,8 +11,8 @@ from rich.markup import escape
 
 from adjax.app.cache import Cache, manage_cache
 from adjax.app.run import Run, run
+from adjax.app.simulate import Synth, write_synthetic
 from adjax.app.sweep import SweepCommand, sweep
-from adjax.app.synth import Synth, write_synthetic
 from adjax.types import AdjaxError
 
 OK, SOME_FAILED, CANNOT_RUN = 0, 1, 2

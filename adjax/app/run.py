@@ -15,9 +15,9 @@ from rich.progress import (
     Progress,
 )
 
-from adjax import synth
+from adjax import simulator
 from adjax.app.progress import make_progress
-from adjax.app.synth import write_tree
+from adjax.app.simulate import write_tree
 from adjax.data.cache import default_folder
 from adjax.data.clips import ClipTable, read_labels
 from adjax.data.dcase import index_folder
@@ -236,7 +236,7 @@ def _synthetic_data(command: Run, console: Console, clock: _Clock) -> Path:
     )
     root = command.out / "synthetic"
     with clock.step("make synthetic clips"):
-        write_tree(root, synth.SMALL, command.snr_db, command.seed, console)
+        write_tree(root, simulator.SMALL, command.snr_db, command.seed, console)
     return root
 
 

@@ -30,8 +30,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adjax.batching import n_cores
 from adjax.data.loader import ClipInfo
-from adjax.threads import n_cores
 
 MAX_BYTES = 10 * 2**30
 SETTLE_NS = 2 * 10**9

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adjax.batching import n_cores
 from adjax.data.audio import (
     AudioInfo,
     Channel,
@@ -24,7 +25,6 @@ from adjax.data.audio import (
     resampled_length,
 )
 from adjax.data.clips import Clip, ClipTable
-from adjax.threads import n_cores
 from adjax.types import ClipBatch, ClipError, DataError, SettingsError
 
 Clips = ClipTable | Sequence[Clip]

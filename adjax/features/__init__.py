@@ -1,9 +1,8 @@
-"""Features of one clip, in pure JAX: write for one, batch from outside (`jax.vmap` or `map_clips`).
+"""Features of one clip, in pure JAX: write for one, batch from outside (`jax.vmap` or `adjax.batching.map_clips`).
 
 Arrays are time-major, (n_frames, n_features): the transpose of librosa's.
 """
 
-from adjax.features.batch import compile_clips, map_clips
 from adjax.features.context import stack_frames
 from adjax.features.framing import frame, frame_weights, get_window, n_frames
 from adjax.features.mel import (
@@ -32,7 +31,6 @@ __all__ = [
     "VIEWS",
     "Standardizer",
     "clip_views",
-    "compile_clips",
     "delta",
     "envelope_spectrum",
     "fit_standardizer",
@@ -43,7 +41,6 @@ __all__ = [
     "gwrp",
     "hz_to_mel",
     "log_mel_spectrogram",
-    "map_clips",
     "max_pool",
     "mean_pool",
     "mel_filterbank",

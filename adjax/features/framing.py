@@ -92,7 +92,7 @@ def frame(
     """Cut one clip into overlapping frames.
 
     Args:
-        y: (n_samples,) float, one clip; `jax.vmap` or `adjax.features.map_clips` for more.
+        y: (n_samples,) float, one clip; `jax.vmap` or `adjax.batching.map_clips` for more.
         n_fft: length of a frame in samples, static.
         hop_length: samples between the starts of two frames, static.
         center: pad `n_fft // 2` samples at both ends, so that frame t is centred on sample t · hop_length.
@@ -134,7 +134,7 @@ def _check_framing(y: Array, *, n_fft: int, hop_length: int, pad_mode: str) -> N
     if y.ndim != 1 or not jnp.issubdtype(y.dtype, jnp.floating):
         raise SettingsError(
             f"y must be one clip, (n_samples,) float, not {y.dtype}{y.shape}; "
-            "scale integers to [-1, 1], and batch with jax.vmap or adjax.features.map_clips"
+            "scale integers to [-1, 1], and batch with jax.vmap or adjax.batching.map_clips"
         )
     for name, value in {"n_fft": n_fft, "hop_length": hop_length}.items():
         if value < 1:

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adjax.batching import compile_clips
 from adjax.data.audio import Channel
 from adjax.data.clips import ClipTable
 from adjax.extraction import ClipFeatures, extract
-from adjax.features.batch import compile_clips
 from adjax.features.framing import frame_weights
 from adjax.features.pooling import gwrp
 from adjax.features.recipes import FeatureConfig

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from adjax.batching import map_clips
 from adjax.detectors.autoencoder import make_lanes
 from adjax.detectors.gmm import GmmConfig, GmmHyper, GmmParams, make_gmm
 from adjax.detectors.gmm.lanes import fit_lanes
 from adjax.extraction import ClipFeatures
-from adjax.features.batch import map_clips
 from adjax.features.normalize import fit_standardizer, standardize
 from adjax.lanes import LaneSpec, make_table, score_lanes
 from adjax.pipeline import RunConfig, pad_rows, pool_scores

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from adjax.batching import map_clips
 from adjax.data.clips import ClipTable
 from adjax.evaluation.device import bootstrap_counts, bootstrap_intervals, roc_areas
-from adjax.features.batch import map_clips
 from adjax.sweep.models import Scored
 from adjax.types import AdjaxError, StoreError
 

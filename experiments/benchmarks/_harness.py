@@ -27,7 +27,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from adjax.threads import n_cores
+from adjax.batching import n_cores
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from adjax import synth
+from adjax import simulator
 from adjax.data.dcase import index_folder
 from adjax.detectors.autoencoder import RECIPES, Lane, make_lanes
 from adjax.detectors.autoencoder.training import epoch_keys, init_state, shuffle
@@ -49,7 +49,7 @@ from experiments.benchmarks._torch_autoencoder import (
     train_epoch,
 )
 
-COUNTS = {"id_00": synth.ClipCounts(train=30, test_normal=15, test_anomaly=15)}
+COUNTS = {"id_00": simulator.ClipCounts(train=30, test_normal=15, test_anomaly=15)}
 STARTS = ("own", "ours")
 Found = tuple[np.ndarray, np.ndarray]  # (n_seeds,) losses, (n_seeds, n_clips) scores
 
@@ -82,7 +82,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         trees = {"real": options.data} if options.data else {}
         if not options.only_data:
-            synth.write_tree(folder, counts=COUNTS)
+            simulator.write_tree(folder, counts=COUNTS)
             trees = {"synthetic": Path(folder)} | trees
         for tree, root in trees.items():
             clips = index_folder(root, machine_type="slider")

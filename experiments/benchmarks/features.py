@@ -21,6 +21,7 @@ import jax
 import numpy as np
 import scipy.fft
 
+from adjax.batching import n_cores
 from adjax.features import (
     compile_clips,
     frame,
@@ -30,7 +31,6 @@ from adjax.features import (
     mel_filterbank,
     mfcc,
 )
-from adjax.threads import n_cores
 from experiments.benchmarks._from_disk import make_disk_cases
 from experiments.benchmarks._harness import Case, find_peer, main
 

@@ -27,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-from adjax import synth
+from adjax import simulator
 from adjax.data.clips import ClipTable
 from adjax.data.dcase import index_folder
 from adjax.detectors.gmm import GmmConfig, GmmHyper
@@ -103,7 +103,7 @@ def make_cases(quick: bool) -> list[Case]:
     stack = contextlib.ExitStack()
     atexit.register(stack.close)
     root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adjax-benchmark-")))
-    synth.write_tree(root / "data", counts=synth.SMALL if quick else synth.FULL)
+    simulator.write_tree(root / "data", counts=simulator.SMALL if quick else simulator.FULL)
     clips, sweep = index_folder(root / "data"), make_sweep(quick)
     ours: list[SweepResult] = []
     samples: list[Sample] = []

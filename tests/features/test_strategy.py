@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from adjax.features import compile_clips, log_mel_spectrogram, mel_spectrogram, stft
+from adjax.batching import compile_clips
+from adjax.features import log_mel_spectrogram, mel_spectrogram, stft
 from adjax.features.strategy import choose
 from adjax.types import ClipBatch, SettingsError
 

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array, lax
 from threadpoolctl import threadpool_limits
 
+from adjax.batching import n_cores, threads
 from adjax.detectors.gmm.config import GmmConfig, GmmHyper, GmmParams
 from adjax.detectors.gmm.detector import fit_gmm
 from adjax.detectors.gmm.fit import (
@@ -31,7 +32,6 @@ from adjax.detectors.gmm.fit import (
     start_keys,
 )
 from adjax.detectors.gmm.split import fit_split, n_parts
-from adjax.threads import n_cores, threads
 from adjax.types import FitInfo, SettingsError
 
 Lanes = Literal["auto", "map", "vmap"]

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from threadpoolctl import threadpool_limits
 
+from adjax.batching import n_cores, threads
 from adjax.detectors.gmm.config import GmmConfig, GmmHyper, GmmParams, Start
 from adjax.detectors.gmm.detector import fit_gmm
 from adjax.detectors.gmm.em import Statistics
@@ -32,7 +33,6 @@ from adjax.detectors.gmm.fit import (
     update,
 )
 from adjax.detectors.rows import n_blocks
-from adjax.threads import n_cores, threads
 from adjax.types import FitInfo
 
 _LEAST_BLOCKS = 4  # a core: for fewer, waking a thread costs more than it gains

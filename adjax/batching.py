@@ -1,16 +1,21 @@
-"""One clip's function over a batch of clips: `lax.map` or `vmap`, whichever the platform likes; on all cores."""
+"""Many at once: `lax.map` or `vmap`, whichever the platform likes, and all the cores of a CPU, in threads.
+
+One compiled call of small operations keeps no more than one core busy; hence the threads.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from adjax.threads import n_cores
 from adjax.types import SettingsError
 
 STRATEGIES = ("auto", "map", "vmap")
@@ -97,3 +102,32 @@ def compile_clips(
         return jax.tree.map(lambda *pieces: np.concatenate(pieces), *results, last)
 
     return run_all
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def threads(n: int) -> Iterator[Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]]:
+    """A map over JAX work by `n` threads, which live as long as the context.
+
+    Args:
+        n: threads.
+
+    Returns:
+        (function, items) -> the function's results, finished; in the precision that the context was made in, which a
+        thread would not inherit.
+    """
+    x64 = bool(jnp.result_type(float) == jnp.float64)
+    with ThreadPoolExecutor(n, thread_name_prefix="adjax") as pool:
+
+        def over(fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+            def call(item: Any) -> Any:
+                with jax.enable_x64(x64):
+                    return jax.block_until_ready(fn(item))
+
+            return list(pool.map(call, items))
+
+        yield over

@@ -15,8 +15,9 @@ import jax
 import numpy as np
 from jax import Array
 
+from adjax.batching import n_cores
 from adjax.data.audio import write_wav
-from adjax.data.synthetic import (
+from adjax.simulator.clips import (
     DURATION_S,
     FAULTS,
     SR,
@@ -26,7 +27,7 @@ from adjax.data.synthetic import (
     make_machine,
     simulate_batch,
 )
-from adjax.synth.truth import (
+from adjax.simulator.truth import (
     GROUND_TRUTH,
     HOP_LENGTH,
     N_MELS,
@@ -35,7 +36,6 @@ from adjax.synth.truth import (
     fault_spans,
     write_ground_truth,
 )
-from adjax.threads import n_cores
 from adjax.types import DataError, SettingsError
 
 SNR_RANGE_DB = (-20.0, 20.0)
@@ -268,7 +268,7 @@ _mask = jax.jit(fault_mask)
 
 
 def _finish(plans: Sequence[ClipPlan], clips: SimulatedClip) -> Iterator[MadeClip]:
-    """Add the masks. Only the consumer's thread does this: see `adjax.data.sound_synthesis` on transforms."""
+    """Add the masks. Only the consumer's thread does this: see `adjax.simulator.sound_synthesis` on transforms."""
     n_frames = 1 + clips.samples.shape[1] // HOP_LENGTH
     for plan, samples, fault in zip(plans, clips.samples, clips.fault, strict=False):
         mask = np.asarray(_mask(samples, fault)) if plan.fault else np.zeros((n_frames, N_MELS), bool)

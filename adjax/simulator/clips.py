@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from adjax.data.factory_noise import factory_noise
-from adjax.data.slide_rail import (
+from adjax.simulator.factory_noise import factory_noise
+from adjax.simulator.slide_rail import (
     Machine,
     draw_strokes,
     end_stop_knocks,
@@ -27,8 +27,8 @@ from adjax.data.slide_rail import (
     make_machine,
     motion_of,
 )
-from adjax.data.slide_rail_faults import FAULTS, Severity, belt_slaps, belt_swing, dry_gains, rail_clicks
-from adjax.data.sound_synthesis import (
+from adjax.simulator.slide_rail_faults import FAULTS, Severity, belt_slaps, belt_swing, dry_gains, rail_clicks
+from adjax.simulator.sound_synthesis import (
     CONTROL,
     NOISE_HOP,
     harmonics,

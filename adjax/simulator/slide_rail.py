@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from adjax.data.sound_synthesis import CONTROL, RING, draw_normals, noise_bins_hz, pulse_train
+from adjax.simulator.sound_synthesis import CONTROL, RING, draw_normals, noise_bins_hz, pulse_train
 
 MIN_STROKE_S = 0.5  # the shortest stroke and dwell together that a machine may have; bounds the stroke count
 

@@ -1,6 +1,6 @@
 """Synthetic slide rails as a data set: a DCASE 2020 tree that says where every fault is heard.
 
-The simulator (`adjax.data.synthetic`) gives the fault's own part of a clip. Here that becomes a mask over
+The simulator (`adjax.simulator.clips`) gives the fault's own part of a clip. Here that becomes a mask over
 frames and mel bands (`fault_mask`), its summary in seconds and bands (`FaultSpans`), and a tree on disk
 (`write_tree`) that the rest of adjax reads like any other data:
 
@@ -11,7 +11,7 @@ frames and mel bands (`fault_mask`), its summary in seconds and bands (`FaultSpa
 The same counts, SNR and seed give the same files, bit for bit, on one machine.
 """
 
-from adjax.synth.tree import (
+from adjax.simulator.tree import (
     FULL,
     SEVERITIES,
     SMALL,
@@ -22,7 +22,7 @@ from adjax.synth.tree import (
     plan_clips,
     write_tree,
 )
-from adjax.synth.truth import (
+from adjax.simulator.truth import (
     GROUND_TRUTH,
     HOP_LENGTH,
     MASK_THRESHOLD_DB,

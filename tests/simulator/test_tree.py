@@ -11,8 +11,7 @@ import pytest
 
 from adjax.data.audio import read_clip
 from adjax.data.dcase import index_folder
-from adjax.data.synthetic import FAULTS, SR
-from adjax.synth import (
+from adjax.simulator import (
     FULL,
     GROUND_TRUTH,
     HOP_LENGTH,
@@ -28,6 +27,7 @@ from adjax.synth import (
     read_ground_truth,
     write_tree,
 )
+from adjax.simulator.clips import FAULTS, SR
 from adjax.types import DataError, SettingsError
 
 COUNTS = {"id_00": ClipCounts(3, 1, 3), "id_11": ClipCounts(2, 2, 3)}

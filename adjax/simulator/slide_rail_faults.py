@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from adjax.data.slide_rail import Machine, Motion, Strokes, crossing_times
-from adjax.data.sound_synthesis import NOISE_FFT, draw_uniforms, noise_bins_hz, pulse_train, slow_course
+from adjax.simulator.slide_rail import Machine, Motion, Strokes, crossing_times
+from adjax.simulator.sound_synthesis import NOISE_FFT, draw_uniforms, noise_bins_hz, pulse_train, slow_course
 
 FAULTS = ("rail_damage", "loose_belt", "no_grease")
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from adjax import synth
+from adjax import simulator
 from adjax.app.progress import make_progress
 
 
@@ -29,21 +29,21 @@ class Synth:
 
 def write_synthetic(command: Synth, console: Console) -> None:
     """`adjax synth`."""
-    counts = synth.FULL if command.size == "full" else synth.SMALL
+    counts = simulator.FULL if command.size == "full" else simulator.SMALL
     home = write_tree(command.out, counts, command.snr_db, command.seed, console)
-    console.print(f"Wrote {home} with {home / synth.GROUND_TRUTH}.")
+    console.print(f"Wrote {home} with {home / simulator.GROUND_TRUTH}.")
     console.print(
         f"Next: adjax run --data {command.out} --machine-type slider", style="green", soft_wrap=True
     )
 
 
 def write_tree(
-    root: Path, counts: Mapping[str, synth.ClipCounts], snr_db: float, seed: int, console: Console
+    root: Path, counts: Mapping[str, simulator.ClipCounts], snr_db: float, seed: int, console: Console
 ) -> Path:
     """Write the clips, with a bar; returns the folder of the machine type."""
     total = sum(count.train + count.test_normal + count.test_anomaly for count in counts.values())
     with make_progress(console) as progress:
         task = progress.add_task("Making synthetic clips", total=total)
-        return synth.write_tree(
+        return simulator.write_tree(
             root, counts=counts, snr_db=snr_db, seed=seed, on_clip=lambda path: progress.advance(task)
         )

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from adjax.features import frame_weights, log_mel_spectrogram, map_clips, mean_pool, n_frames
+from adjax.batching import map_clips, n_cores, threads
+from adjax.features import frame_weights, log_mel_spectrogram, mean_pool, n_frames
 from adjax.types import ClipBatch, SettingsError
 
 SIZES = {"n_fft": 256, "hop_length": 128}
@@ -36,3 +37,17 @@ def test_errors():
         map_clips(jnp.sum, jnp.ones((2, 3)), strategy="pmap")
     with pytest.raises(SettingsError, match="batch_size=0"):
         map_clips(jnp.sum, jnp.ones((2, 3)), batch_size=0)
+
+
+def test_results_come_in_order_and_in_the_callers_precision() -> None:
+    assert n_cores() >= 1
+    for enabled, dtype in ((True, jnp.float64), (False, jnp.float32)):
+        with jax.enable_x64(enabled), threads(3) as over:
+            results = over(lambda n: jnp.arange(n) / np.float64(2), list(range(1, 8)))
+        assert [len(result) for result in results] == list(range(1, 8))
+        assert {result.dtype for result in results} == {jnp.dtype(dtype)}
+
+
+def test_a_failure_reaches_the_caller() -> None:
+    with pytest.raises(ZeroDivisionError), threads(2) as over:
+        over(lambda n: 1 // n, [1, 0, 2])

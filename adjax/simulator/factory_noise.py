@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from adjax.data.sound_synthesis import (
+from adjax.simulator.sound_synthesis import (
     draw_normals,
     draw_uniforms,
     noise_bins_hz,

@@ -10,8 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adjax.data.factory_noise import factory_noise
-from adjax.data.slide_rail import (
+from adjax.simulator.clips import (
+    FAULTS,
+    MACHINE_LEVEL_DB,
+    Severity,
+    SimulatedClip,
+    clip_keys,
+    machine_sound,
+    simulate_batch,
+)
+from adjax.simulator.factory_noise import factory_noise
+from adjax.simulator.slide_rail import (
     Machine,
     Motion,
     crossing_times,
@@ -21,8 +30,8 @@ from adjax.data.slide_rail import (
     make_machine,
     motion_of,
 )
-from adjax.data.slide_rail_faults import N_BALLS, N_PITS, pit_positions, rail_clicks
-from adjax.data.sound_synthesis import (
+from adjax.simulator.slide_rail_faults import N_BALLS, N_PITS, pit_positions, rail_clicks
+from adjax.simulator.sound_synthesis import (
     CONTROL,
     NOISE_FFT,
     RING,
@@ -34,15 +43,6 @@ from adjax.data.sound_synthesis import (
     shaped_noise,
     slow_course,
     upsample,
-)
-from adjax.data.synthetic import (
-    FAULTS,
-    MACHINE_LEVEL_DB,
-    Severity,
-    SimulatedClip,
-    clip_keys,
-    machine_sound,
-    simulate_batch,
 )
 
 SR = 16_000

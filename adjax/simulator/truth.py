@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from adjax.data.synthetic import SR
 from adjax.features.mel import mel_spectrogram
+from adjax.simulator.clips import SR
 from adjax.types import DataError
 
 N_FFT, HOP_LENGTH, N_MELS = 1024, 512, 128  # the DCASE 2020 baseline's frames and bands
@@ -66,7 +66,7 @@ def fault_mask(
         (n_frames, N_MELS) bool; nothing for a healthy clip, whose part is exactly zero.
     """
     mel = partial(mel_spectrogram, sr=sr, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=N_MELS, power=2.0)
-    # One after the other: two large transforms at once can block (see `adjax.data.sound_synthesis`).
+    # One after the other: two large transforms at once can block (see `adjax.simulator.sound_synthesis`).
     healthy_power, power = jax.lax.map(mel, jnp.stack([samples - fault, fault]))
     healthy = jnp.mean(healthy_power, axis=0)
     return (power >= 10.0 ** (threshold_db / 10.0) * healthy[None, :]) & (power > 0.0)
