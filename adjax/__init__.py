@@ -1,59 +1,77 @@
 """adjax: anomalous sound detection for industrial machines in JAX, trained on normal sounds only.
 
-Floors, from the ground up: `types`; `data`, `features` and `detectors`; `evaluation`; `pipeline`, `sweep` and
-`simulator`; `report` and `app`.
+    model = adjax.fit("recordings/normal")        # any folder of normal recordings, or arrays, or vectors
+    result = model.score("recordings/today")      # scores, p-values, decisions, and why
+    model.save("models/pump"); adjax.load("models/pump")
+
+Floors, from the ground up: `types`; `evaluation`, `store`, `batching`; `data`, `features`, `detectors`; `model`,
+`simulator`; `sweep`; `report`, `app`. Names are imported when they are first used, so that a command starts at once.
 """
 
-from adjax.data.clips import Clip, ClipTable, read_labels
-from adjax.data.dcase import index_folder
-from adjax.detectors.autoencoder import AutoencoderConfig, AutoencoderHyper, make_autoencoder
-from adjax.detectors.gmm import GaussianMixture, GmmConfig, GmmHyper, fit_lanes, fit_split, make_gmm
-from adjax.evaluation.metrics import Metrics, evaluate
-from adjax.features.recipes import FeatureConfig, make_features
-from adjax.pipeline import Result, RunConfig, extract, extract_splits, fit_and_score
-from adjax.sweep import Sweep, run_sweep
-from adjax.types import (
-    AdjaxError,
-    ClipBatch,
-    ClipError,
-    DataError,
-    Detector,
-    FitError,
-    FitInfo,
-    SettingsError,
-)
+from __future__ import annotations
 
-__all__ = [
-    "AdjaxError",
-    "AutoencoderConfig",
-    "AutoencoderHyper",
-    "Clip",
-    "ClipBatch",
-    "ClipError",
-    "ClipTable",
-    "DataError",
-    "Detector",
-    "FeatureConfig",
-    "FitError",
-    "FitInfo",
-    "GaussianMixture",
-    "GmmConfig",
-    "GmmHyper",
-    "Metrics",
-    "Result",
-    "RunConfig",
-    "SettingsError",
-    "Sweep",
-    "evaluate",
-    "extract",
-    "extract_splits",
-    "fit_and_score",
-    "fit_lanes",
-    "fit_split",
-    "index_folder",
-    "make_autoencoder",
-    "make_features",
-    "make_gmm",
-    "read_labels",
-    "run_sweep",
-]
+import importlib
+from typing import Any
+
+# Name -> module that has it: everything that is public. What is not listed may change without notice.
+_PUBLIC = {
+    "AdjaxError": "adjax.types",
+    "AutoencoderConfig": "adjax.detectors.autoencoder",
+    "AutoencoderHyper": "adjax.detectors.autoencoder",
+    "Clip": "adjax.data.clips",
+    "ClipBatch": "adjax.types",
+    "ClipError": "adjax.types",
+    "ClipFeatures": "adjax.model.extraction",
+    "ClipScore": "adjax.model.score",
+    "ClipTable": "adjax.data.clips",
+    "DataError": "adjax.types",
+    "Detector": "adjax.types",
+    "DetectorSpec": "adjax.model.spec",
+    "FeatureConfig": "adjax.features.recipes",
+    "FitError": "adjax.types",
+    "FitInfo": "adjax.types",
+    "GaussianMixture": "adjax.detectors.gmm",
+    "GmmConfig": "adjax.detectors.gmm",
+    "GmmHyper": "adjax.detectors.gmm",
+    "KINDS": "adjax.detectors.kinds",
+    "Kind": "adjax.types",
+    "MachineId": "adjax.types",
+    "Metrics": "adjax.evaluation.metrics",
+    "Model": "adjax.model.model",
+    "ModelSpec": "adjax.model.spec",
+    "Result": "adjax.model.result",
+    "RowDetector": "adjax.types",
+    "SettingsError": "adjax.types",
+    "StoreError": "adjax.types",
+    "Sweep": "adjax.sweep",
+    "Training": "adjax.types",
+    "VectorConfig": "adjax.model.spec",
+    "evaluate": "adjax.evaluation.metrics",
+    "explain_clip": "adjax.model.score",
+    "extract": "adjax.model.extraction",
+    "fit": "adjax.model.api",
+    "fit_lanes": "adjax.detectors.gmm",
+    "fit_model": "adjax.model.fit",
+    "fit_split": "adjax.detectors.gmm",
+    "index_folder": "adjax.data.dcase",
+    "load": "adjax.model.api",
+    "make_autoencoder": "adjax.detectors.autoencoder",
+    "make_features": "adjax.features.recipes",
+    "make_gmm": "adjax.detectors.gmm",
+    "make_spec": "adjax.model.spec",
+    "map_clips": "adjax.batching",
+    "read_labels": "adjax.data.clips",
+    "run_sweep": "adjax.sweep",
+    "score_clip": "adjax.model.score",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'adjax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -82,26 +82,41 @@ def compile_clips(
     if strategy not in STRATEGIES:
         raise SettingsError(f"strategy={strategy!r} is not one of {STRATEGIES}")
     compiled = jax.jit(functools.partial(map_clips, fn, strategy=strategy))
+    return lambda batch: in_parts(compiled, batch, n_parts)
+
+
+def in_parts(compiled: Callable[[Any], Any], batch: Any, n_parts: int | None = None) -> Any:
+    """Call a compiled function of a batch on parts of it, in a thread for each core of a CPU.
+
+    Args:
+        compiled: takes a batch, gives a pytree with the same leading axis; all parts have one shape, for one compile.
+        batch: pytree of arrays with a common leading axis.
+        n_parts: None: one for each core on a CPU, else 1.
+
+    Returns:
+        NumPy arrays.
+    """
     n_parts = n_parts or (n_cores() if jax.default_backend() == "cpu" else 1)
-    pool = ThreadPoolExecutor(n_parts, thread_name_prefix="adjax-compute")  # its threads start when needed
+    n_clips = len(jax.tree.leaves(batch)[0])
+    size = -(-n_clips // n_parts)
 
     def run(part: Any) -> Any:
         return jax.tree.map(np.asarray, compiled(part))
 
-    def run_all(batch: Any) -> Any:
-        n_clips = len(jax.tree.leaves(batch)[0])
-        size = -(-n_clips // n_parts)
-        if size in (0, n_clips):
-            return run(batch)
-        # All parts have one shape, for one compile: the last reaches back, and what it repeats is dropped.
-        ends = [min(start + size, n_clips) for start in range(0, n_clips, size)]
-        parts = [jax.tree.map(lambda x, end=end: x[end - size : end], batch) for end in ends]
-        *results, last = pool.map(run, parts)
-        new = ends[-1] - ends[-2]
-        last = jax.tree.map(lambda x: x[size - new :], last)
-        return jax.tree.map(lambda *pieces: np.concatenate(pieces), *results, last)
+    if size in (0, n_clips):
+        return run(batch)
+    # All parts have one shape, for one compile: the last reaches back, and what it repeats is dropped.
+    ends = [min(start + size, n_clips) for start in range(0, n_clips, size)]
+    parts = [jax.tree.map(lambda x, end=end: x[end - size : end], batch) for end in ends]
+    *results, last = _pool(n_parts).map(run, parts)
+    new = ends[-1] - ends[-2]
+    last = jax.tree.map(lambda x: x[size - new :], last)
+    return jax.tree.map(lambda *pieces: np.concatenate(pieces), *results, last)
 
-    return run_all
+
+@functools.cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="adjax-compute")  # its threads start when needed
 
 
 def n_cores() -> int:

@@ -6,8 +6,12 @@ build them do. Strings such as paths and labels stay in host tables (`adjax.data
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import hashlib
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from jax import Array
 
@@ -53,23 +57,160 @@ class FitInfo(NamedTuple):
     status: Array
 
 
-class Detector(NamedTuple):
-    """A pair of pure functions, built by a factory that closes over static settings.
+class MachineId(NamedTuple):
+    """One machine: its type, such as "slider", and its id within the type, such as "id_00" ("" for a lone one)."""
+
+    machine_type: str
+    machine_id: str = ""
+
+    @property
+    def label(self) -> str:
+        """For people: "slider id_00"."""
+        return " ".join(part for part in self if part) or "(no name)"
+
+    @property
+    def seed(self) -> int:
+        """A number in [0, 2^32) that depends on the name alone: a machine draws the same numbers in any company."""
+        name = "\0".join(self).encode("utf-8", "surrogateescape")
+        return int.from_bytes(hashlib.sha256(name).digest()[:4], "big")
+
+
+class Training(NamedTuple):
+    """Normal clips that one fit sees: those of one machine, of all machines of a type, or of all machines.
 
     Attributes:
-        fit: (key, x, weight, hyper) -> (params, FitInfo). `x` is (n_vectors, n_features) float, `weight`
-            (n_vectors,) float >= 0; a row of weight 0 is padding and changes nothing. `hyper` is a pytree of
-            traced numbers.
-        score: (params, x) -> (n_vectors,) float, higher = more anomalous.
+        rows: (n_rows, n_features) float, clip after clip, in time order.
+        weight: (n_rows,) float >= 0; a row of weight 0 is padding, or held out, and changes nothing.
+        clip: (n_rows,) int32, whose each row is; padding belongs to the last clip.
+        machine: (n_clips,) int32 in [0, n_machines), whose each clip is.
+        domain: (n_clips,) int32, 1 for clips of a target domain, else 0.
+        seed: (n_machines,) uint32, `MachineId.seed` of each machine.
+    """
+
+    rows: Array
+    weight: Array
+    clip: Array
+    machine: Array
+    domain: Array
+    seed: Array
+
+
+class RowDetector(NamedTuple):
+    """A detector that knows one machine's rows and scores rows: pure functions built by a factory over static settings.
+
+    `adjax.model.lift.per_machine` makes a `Detector` of it.
+
+    Attributes:
+        fit: (key, x, weight, hyper) -> (params, FitInfo). `x` is (n_rows, n_features) float, `weight` (n_rows,)
+            float >= 0; a row of weight 0 is padding and changes nothing. `hyper` is a pytree of traced numbers.
+        score: (params, x) -> (n_rows,) float, higher = more anomalous.
         hyper: the default traced settings.
-        n_context: consecutive rows of `x` that make up one scored vector. A detector with `n_context=5` scores
+        n_context: consecutive rows of `x` that make up one scored window. A detector with `n_context=5` scores
             the window that *starts* at each row; give weight 0 to the rows where no whole window starts.
+        uses_domain: whether `fit` takes `domain`, (n_rows,) int32, too.
     """
 
     fit: Callable[..., tuple[Any, FitInfo]]
     score: Callable[[Any, Array], Array]
     hyper: Any
     n_context: int = 1
+    uses_domain: bool = False
+
+
+class Detector(NamedTuple):
+    """A detector that sees all machines of a fit, so that it may borrow or contrast, and scores one clip.
+
+    Attributes:
+        fit: (key, training, hyper) -> (params, FitInfo); both with the leading axis n_machines.
+        score: (params, machine, rows, weight) -> (n_parts,) float, higher = more anomalous. One clip: `rows`
+            (n_rows, n_features), `weight` (n_rows,) 1 for its rows and then 0 for padding, `machine` () int whose it
+            is. NaN where the clip has too few rows for a score.
+        parts: names of the numbers that `score` gives.
+        hyper: the default traced settings.
+    """
+
+    fit: Callable[[Array, Training, Any], tuple[Any, FitInfo]]
+    score: Callable[[Any, Array, Array, Array], Array]
+    parts: tuple[str, ...]
+    hyper: Any
+
+
+class Fitted(NamedTuple):
+    """What an engine gives back: one model for each lane, and what there is to say of the fits.
+
+    Attributes:
+        params: of the detector, stacked over lanes.
+        info: how each fit ended, (n_lanes,) each.
+        losses: (n_lanes, n_epochs) of a detector that trains in epochs; (n_lanes, 0) of others.
+        remarks: such as from where an interrupted training went on.
+    """
+
+    params: Any
+    info: FitInfo
+    losses: Any
+    remarks: tuple[str, ...] = ()
+
+
+class Kind(NamedTuple):
+    """A family of detectors, as all rooms above know it; `adjax.detectors.kinds.KINDS` lists them by name.
+
+    Attributes:
+        name: for people and commands.
+        summary: what it is, in a line.
+        config: frozen dataclass of static settings.
+        hyper: NamedTuple of traced settings.
+        make: (config, hyper) -> `RowDetector`, or `Detector` if it sees several machines.
+        rows: what it takes: "any" rows, or the "views" of a log-mel (`adjax.features.views`).
+        scope: whose clips one fit sees: one "machine", all of a "type", or "all".
+        parts: names of a row detector's one part, or of a detector's.
+        axes: settings that a sweep tries by default, "config.<field>" or "hyper.<field>" -> values. None: it has
+            nothing to sweep.
+        calibrate: "folds" where fits are cheap, "split" where training is long; see `adjax.model.spec.Calibrating`.
+        recipes: published settings by name: config, and settings of the front end.
+        engine: (config, keys, x, weight, hyper, data, fold, options) -> `Fitted`: many fits of a row detector from the
+            host, on all cores, to rounding those of `make(config).fit`. `x` (n_sets, n_rows, n_features), `weight`
+            (n_folds, n_rows), and for each lane a key, hyper, and which set and weights. None: one compiled call.
+        widen: (configs) -> the config that serves all of them with one compile; `narrow` tells it which.
+        for_clips: (config) -> the config for rows that are whole clips, where windows of rows make no sense.
+        group: (config) -> what must be equal for lanes to share a compile.
+        narrow: (config, hyper) -> hyper that narrows the widened model to this config.
+        least: (config) -> rows of weight > 0 that a fit needs at least.
+        n_floats: (config, n_features, n_train, n_test) -> floats that one lane of a sweep takes, about.
+        max_lanes: of a sweep's chunk: what an interruption can cost.
+    """
+
+    name: str
+    summary: str
+    config: type
+    hyper: type
+    make: Callable[[Any, Any], RowDetector | Detector]
+    rows: Literal["any", "views"] = "any"
+    scope: Literal["machine", "type", "all"] = "machine"
+    axes: Mapping[str, tuple[Any, ...]] | None = None
+    calibrate: Literal["folds", "split"] = "folds"
+    recipes: Mapping[str, tuple[Any, Mapping[str, Any]]] = MappingProxyType({})
+    engine: Callable[..., Fitted] | None = None
+    for_clips: Callable[[Any], Any] = lambda config: config
+    widen: Callable[[Sequence[Any]], Any] = operator.itemgetter(0)
+    group: Callable[[Any], Any] = lambda config: config
+    narrow: Callable[[Any, Any], Any] = lambda config, hyper: hyper
+    least: Callable[[Any], int] = lambda config: 1
+    n_floats: Callable[[Any, int, int, int], int] = lambda config, d, n_train, n_test: d * d + n_train + n_test
+    max_lanes: int = 512
+
+
+class EngineOptions(NamedTuple):
+    """What the host asks of an engine beside the fits.
+
+    Attributes:
+        folder: for checkpoints of long trainings; None: none are written.
+        on_step: called with a number of lanes' epochs done and a loss, for progress; None: nobody listens.
+        domain: (n_rows,) int32, 1 for rows of target-domain clips; None: nobody asked.
+    """
+
+    folder: Path | None = None
+    on_step: Callable[[int, float], None] | None = None
+    domain: Any = None
 
 
 class AdjaxError(Exception):

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from adjax.types import ClipError, DataError
+from adjax.types import ClipError, DataError, MachineId
 
 Split = Literal["train", "test", ""]
 UNKNOWN = -1  # in `ClipTable.labels`
@@ -38,6 +38,11 @@ class Clip:
     split: Split = ""
     label: int | None = None
     attributes: str = ""
+
+    @property
+    def machine(self) -> MachineId:
+        """Whose clip it is."""
+        return MachineId(self.machine_type, self.machine_id)
 
     @property
     def name(self) -> str:
@@ -68,6 +73,11 @@ class ClipTable:
 
     def __getitem__(self, row: int) -> Clip:
         return self.clips[row]
+
+    @property
+    def machines(self) -> tuple[MachineId, ...]:
+        """The machines, sorted, each once."""
+        return tuple(sorted({clip.machine for clip in self.clips}))
 
     @property
     def machine_types(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import jax
@@ -94,6 +94,27 @@ class FeatureConfig:
         count = n_frames(n_samples, n_fft=self.n_fft, hop_length=self.hop_length)
         return min(count, 1) if self.pooling != "none" else count
 
+    def count_frames(self, n_valid: Array) -> Array:
+        """() int, frames of a clip of `n_valid` real samples, traced."""
+        return n_frames(jnp.asarray(n_valid), n_fft=self.n_fft, hop_length=self.hop_length)
+
+    def count_rows(self, n_valid: Array) -> Array:
+        """() int, `n_rows` of a traced number of samples."""
+        frames = self.count_frames(n_valid)
+        return jnp.minimum(frames, 1) if self.pooling != "none" else frames
+
+    def same_frames(self, other: FeatureConfig) -> bool:
+        """Whether `make_frames` gives the same for both."""
+        return self._of_frames() == other._of_frames()
+
+    def _of_frames(self) -> FeatureConfig:
+        kind: FeatureKind = "log-mel" if self.kind == "mfcc" else self.kind
+        usual = FeatureConfig()
+        return replace(
+            self, kind=kind, n_mfcc=usual.n_mfcc, n_deltas=usual.n_deltas, clip_norm=usual.clip_norm,
+            pooling=usual.pooling, gwrp_r=usual.gwrp_r, percentiles=usual.percentiles,
+        )  # fmt: skip
+
 
 def make_features(config: FeatureConfig) -> Callable[[Array, Array], Array]:
     """Build the function (y, n_valid) -> features of one clip.
@@ -112,8 +133,16 @@ def make_features(config: FeatureConfig) -> Callable[[Array, Array], Array]:
         raise SettingsError(f"n_mfcc must be 1 to n_mels and n_deltas 0 to 2: {config}")
     if config.pooling == "views" and (config.kind != "log-mel" or config.n_mels % GROUP):
         raise SettingsError(f"pooling='views' needs log-mels of a multiple of {GROUP} bands: {config}")
+    frames_of, rows_of = make_frames(config), make_rows(config)
+    return lambda y, n_valid: rows_of(frames_of(y, n_valid), n_valid)
+
+
+def make_frames(config: FeatureConfig) -> Callable[[Array, Array], Array]:
+    """The first half of `make_features`: (y, n_valid) -> (n_frames, n_bands), a spectrogram in the kind's units.
+
+    Of an MFCC these are the log-mels that it is made of. Settings are checked by `make_features`.
+    """
     framing: dict[str, Any] = {"n_fft": config.n_fft, "hop_length": config.hop_length}
-    pool = _make_pool(config)
 
     def frames_of(y: Array, n_valid: Array) -> Array:
         settings = {**framing, "pad_mode": config.pad_mode, "n_valid": n_valid}
@@ -126,22 +155,27 @@ def make_features(config: FeatureConfig) -> Callable[[Array, Array], Array]:
             )  # as if samples were 32-bit integers
             return pcen(magnitudes, sr=config.sr, hop_length=config.hop_length)
         # As the baselines: 20/power * log10, with the eps of float64.
-        log_mel = log_mel_spectrogram(y, amin=np.finfo(np.float64).eps, floor=config.floor, **settings)
-        if config.kind == "log-mel":
-            return log_mel
-        coefficients = mfcc(log_mel, n_mfcc=config.n_mfcc)
-        real = n_frames(n_valid, **framing)
-        deltas = [delta(coefficients, order=i + 1, n_valid=real) for i in range(config.n_deltas)]
-        return jnp.concatenate([coefficients, *deltas], axis=1)
+        return log_mel_spectrogram(y, amin=np.finfo(np.float64).eps, floor=config.floor, **settings)
 
-    def features(y: Array, n_valid: Array) -> Array:
-        x = frames_of(y, n_valid)
-        weight = frame_weights(n_frames(n_valid, **framing), x.shape[0])
+    return frames_of
+
+
+def make_rows(config: FeatureConfig) -> Callable[[Array, Array], Array]:
+    """The second half: (frames, n_valid) -> rows: cepstra, normalisation, pooling."""
+    pool = _make_pool(config)
+
+    def rows_of(x: Array, n_valid: Array) -> Array:
+        real = config.count_frames(n_valid)
+        if config.kind == "mfcc":
+            coefficients = mfcc(x, n_mfcc=config.n_mfcc)
+            deltas = [delta(coefficients, order=i + 1, n_valid=real) for i in range(config.n_deltas)]
+            x = jnp.concatenate([coefficients, *deltas], axis=1)
+        weight = frame_weights(real, x.shape[0])
         if config.clip_norm != "none":
             x = normalize_clip(x, weight, by=config.clip_norm)
         return x if pool is None else pool(x, weight)[None, :]
 
-    return features
+    return rows_of
 
 
 def _make_pool(config: FeatureConfig) -> Callable[[Array, Array], Array] | None:

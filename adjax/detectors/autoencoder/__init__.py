@@ -6,11 +6,13 @@ published settings by name.
 
 from adjax.detectors.autoencoder.config import RECIPES, AutoencoderConfig, AutoencoderHyper
 from adjax.detectors.autoencoder.detector import make_autoencoder
+from adjax.detectors.autoencoder.kind import KIND
 from adjax.detectors.autoencoder.lanes import LaneProgram, Strategy, make_lanes
 from adjax.detectors.autoencoder.residuals import AutoencoderParams
 from adjax.detectors.autoencoder.training import Lane, Losses, Sizes, Span, TrainState, Windows, one_lane
 
 __all__ = [
+    "KIND",
     "RECIPES",
     "AutoencoderConfig",
     "AutoencoderHyper",

@@ -1,4 +1,4 @@
-"""The autoencoder as a `Detector`: one lane, trained in one go."""
+"""The autoencoder as a `RowDetector`: one lane, trained in one go."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from adjax.detectors.autoencoder.training import (
     one_lane,
     train_epoch,
 )
-from adjax.types import Detector, FitInfo
+from adjax.types import FitInfo, RowDetector
 
 
 def make_autoencoder(
     config: AutoencoderConfig = AutoencoderConfig(),  # noqa: B008 (frozen)
     hyper: AutoencoderHyper = AutoencoderHyper(),  # noqa: B008 (immutable)
     on_epoch: Callable[[Array], None] | None = None,
-) -> Detector:
-    """Build the autoencoder as a `Detector`.
+) -> RowDetector:
+    """Build the autoencoder as a `RowDetector`.
 
     Its `fit(key, x, weight, hyper, domain=None)` takes rows in time order, clip after clip; `weight` is 0 where no
-    whole window starts (see `Detector.n_context`), `domain` is that of `finish`. `FitInfo.objective` is the mean
+    whole window starts (see `RowDetector.n_context`), `domain` is that of `finish`. `FitInfo.objective` is the mean
     training loss of the last epoch, NaN when the fit did not stay finite (or no window had any weight);
     `score` is what `AutoencoderConfig.residual` says.
 
@@ -66,4 +66,4 @@ def make_autoencoder(
     def score(params: AutoencoderParams, x: Array) -> Array:
         return score_rows(config, params, jnp.asarray(x))
 
-    return Detector(fit=fit, score=score, hyper=hyper, n_context=config.n_context)
+    return RowDetector(fit, score, hyper, config.n_context, uses_domain=config.n_domains > 1)

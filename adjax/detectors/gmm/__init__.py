@@ -9,10 +9,12 @@ from adjax.detectors.gmm.detector import (
     start_from_means,
 )
 from adjax.detectors.gmm.estimator import GaussianMixture
+from adjax.detectors.gmm.kind import KIND
 from adjax.detectors.gmm.lanes import fit_lanes
 from adjax.detectors.gmm.split import fit_split
 
 __all__ = [
+    "KIND",
     "CovarianceType",
     "GaussianMixture",
     "GmmConfig",

@@ -21,11 +21,11 @@ from adjax.detectors.gmm.fit import (
     start_keys,
 )
 from adjax.detectors.rows import map_rows
-from adjax.types import Detector, FitInfo, SettingsError
+from adjax.types import FitInfo, RowDetector, SettingsError
 
 
-def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> Detector:  # noqa: B008 (frozen)
-    """Build the mixture as a `Detector`.
+def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> RowDetector:  # noqa: B008 (frozen)
+    """Build the mixture as a `RowDetector`.
 
     Its `fit(key, x, weight, hyper, start=None)` is `fit_gmm`; `FitInfo.objective` is the mean log-likelihood of a
     training vector in nats, `score` is minus the log-likelihood.
@@ -58,7 +58,7 @@ def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> D
             return -jnp.max(log_component_densities(kind, params, x, block_size=size), axis=1)
         return -jax.nn.logsumexp(log_joint(kind, params, x, block_size=size), axis=1)
 
-    return Detector(fit=fit, score=score, hyper=hyper)
+    return RowDetector(fit=fit, score=score, hyper=hyper)
 
 
 def fit_gmm(

@@ -15,23 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from adjax.detectors.autoencoder import (
-    AutoencoderConfig,
-    AutoencoderHyper,
-    AutoencoderParams,
-    Lane,
-    LaneProgram,
-    Losses,
-    Sizes,
-    Strategy,
-    TrainState,
-    Windows,
-    make_lanes,
-    one_lane,
-)
-from adjax.detectors.autoencoder.lanes import OnEpoch
+from adjax.detectors.autoencoder.config import AutoencoderConfig
+from adjax.detectors.autoencoder.lanes import LaneProgram, OnEpoch, Strategy, make_lanes
+from adjax.detectors.autoencoder.residuals import AutoencoderParams
+from adjax.detectors.autoencoder.training import Lane, Losses, Sizes, TrainState, Windows
 from adjax.store import hold, latest_checkpoint, save_checkpoint
-from adjax.types import FitInfo
 
 CHECKPOINTS = "checkpoints"
 
@@ -66,22 +54,6 @@ class Trained(NamedTuple):
     state: TrainState
     losses: Losses
     remarks: tuple[str, ...]
-
-
-class Fitted(NamedTuple):
-    """One model, and what there is to say of its fit.
-
-    Attributes:
-        params: of the detector.
-        info: how the fit ended.
-        remarks: see `Trained`.
-        losses: (n_epochs,) mean training loss of each epoch, NaN after a lane stopped; empty without epochs.
-    """
-
-    params: Any
-    info: FitInfo
-    remarks: tuple[str, ...] = ()
-    losses: tuple[float, ...] = ()
 
 
 def train_lanes(
@@ -133,34 +105,6 @@ def train_lanes(
     went_on = (f"went on after epoch {done.epoch} of {config.n_epochs}",) if done.epoch else ()
     params = program.finish(windows, stack, state, domain)
     return Trained(params, state, losses, (*went_on, *done.remarks))
-
-
-def fit_alone(
-    config: AutoencoderConfig,
-    key: Array,
-    x: Array | np.ndarray,
-    weight: Array | np.ndarray,
-    hyper: AutoencoderHyper,
-    domain: Array | np.ndarray | None = None,
-    *,
-    folder: Path | None = None,
-    on_epoch: OnEpoch | None = None,
-) -> Fitted:
-    """The fit of `make_autoencoder` as a single lane of `train_lanes`, with its checkpoints in `folder`.
-
-    Raises:
-        StoreError: see `train_lanes`.
-    """
-    windows, lane = one_lane(key, jnp.asarray(x), jnp.asarray(weight), hyper)
-    lanes = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], lane)
-    n_rows = len(windows.x)
-    domains = jnp.zeros(n_rows, jnp.int32) if domain is None else jnp.asarray(domain)
-    table = LaneTable(windows, lanes, Sizes(n_rows, 0), domains)
-    trained = train_lanes(table, config, folder=folder, on_epoch=on_epoch)
-    params, state = jax.tree.map(lambda leaf: leaf[0], (trained.params, trained.state))
-    losses = trained.losses.train[:, 0]
-    info = FitInfo(losses[-1], state.n_epochs, state.status)
-    return Fitted(params, info, trained.remarks, tuple(np.asarray(losses).tolist()))
 
 
 def jit_program(program: LaneProgram) -> LaneProgram:

@@ -1,0 +1,235 @@
+"""From raw parts to a score with a p-value: what normal clips score when no fit has seen them.
+
+Every part is centred and scaled by the held-out clips of its machine, the parts are fused, and the fused score is
+ranked among those of the held-out clips. Ranks need no assumption but exchangeability (split conformal prediction, Vovk
+et al. 2005; with folds cross-conformal, Vovk 2015): of normal clips like those, no more than a share p gets a p-value of p
+or less. So n held-out clips cannot say less than 1/(n + 1); beyond them an exponential tail goes on, and is marked as
+extrapolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from adjax.model.spec import Fusion
+
+MIN_CLIPS = 3  # of a machine: with one held out, two are left
+MIN_SPREAD = 1e-3  # of a part whose normal clips are all alike
+TAIL = 0.1  # share of the held-out scores that the exponential tail is fitted to, of at least _LEAST_TAIL of them
+_LEAST_TAIL = 5
+
+
+class Calibration(NamedTuple):
+    """What held-out normal clips score; every leaf has the machine axis first.
+
+    Attributes:
+        centre: (n_machines, n_parts) mean of a part.
+        spread: (n_machines, n_parts) > 0, its root mean square above the mean: only the upper side makes false alarms.
+        part_scores: (n_machines, n, n_parts) each part, centred and scaled, in ascending order; +inf after the last.
+        scores: (n_machines, n) the fused scores in ascending order; +inf after the last.
+        count: (n_machines,) int32 held-out clips; 0: not calibrated.
+        tail: (n_machines,) mean excess of the largest scores, the scale of the tail beyond them.
+        part_tail: (n_machines, n_parts) the same of the parts.
+        false_alarm_rate: () in (0, 1), at which a clip is called anomalous.
+    """
+
+    centre: Array
+    spread: Array
+    part_scores: Array
+    scores: Array
+    count: Array
+    tail: Array
+    part_tail: Array
+    false_alarm_rate: Array
+
+
+class Judged(NamedTuple):
+    """One clip's score and what it means.
+
+    Attributes:
+        score: () float, higher = more anomalous. Calibrated: 0 is a typical normal clip of the machine, 1 as far above
+            it as the higher half of normal clips is on average (fusion "max" and "mean").
+        p_value: () the chance that a normal clip of this machine scores at least as high; NaN without calibration.
+        extrapolated: () bool, whether the score lies beyond all held-out ones, so that the p-value rests on a fitted tail.
+        decision: () int32, 1 anomalous, 0 normal, -1 undecided (not calibrated, or no score).
+        parts: (n_parts,) what was fused: centred and scaled (raw without calibration).
+        part_p_values: (n_parts,) of each part by itself.
+    """
+
+    score: Array
+    p_value: Array
+    extrapolated: Array
+    decision: Array
+    parts: Array
+    part_p_values: Array
+
+
+def judge(calibration: Calibration, fusion: Fusion, machine: Array, parts: Array) -> Judged:
+    """Calibrate and fuse one clip's raw parts.
+
+    Args:
+        calibration: of the model.
+        fusion: how; static.
+        machine: () int, whose clip it is.
+        parts: (n_parts,) float, raw.
+    """
+    z = (parts - calibration.centre[machine]) / calibration.spread[machine]
+    count = calibration.count[machine]
+    part_p, _ = p_values(calibration.part_scores[machine].T, count, calibration.part_tail[machine], z)
+    score = _fuse(fusion, z, part_p)
+    p_value, beyond = p_values(
+        calibration.scores[machine][None], count, calibration.tail[machine][None], score[None]
+    )
+    p_value, beyond = p_value[0], beyond[0]
+    decided = jnp.isfinite(p_value)
+    decision = jnp.where(decided, p_value <= calibration.false_alarm_rate, -1).astype(jnp.int32)
+    return Judged(score, p_value, beyond & decided, decision, z, part_p)
+
+
+def p_values(scores: Array, count: Array, tail: Array, value: Array) -> tuple[Array, Array]:
+    """Ranks among held-out scores, and the tail beyond them.
+
+    Args:
+        scores: (k, n) float, each row ascending, +inf after `count`.
+        count: () int.
+        tail: (k,) > 0, scale of the exponential tail.
+        value: (k,) float, one for each row.
+
+    Returns:
+        (k,) p-values: (1 + scores at least as high) / (count + 1), and beyond the largest 1 / (count + 1) falling with
+        the tail; NaN where the value is, or nothing is held out. And (k,) bool, which are beyond.
+    """
+    real = jnp.isfinite(scores)
+    higher = jnp.sum(real & (scores >= value[:, None]), axis=1)
+    largest = jnp.max(jnp.where(real, scores, -jnp.inf), axis=1, initial=-jnp.inf)
+    beyond = (value > largest) & (count > 0)
+    falling = jnp.exp(-jnp.where(beyond, value - jnp.where(beyond, largest, 0), 0) / tail)
+    p = (1 + higher) * falling / (count + 1)
+    return jnp.where((count > 0) & ~jnp.isnan(value), p, jnp.nan), beyond
+
+
+def _fuse(fusion: Fusion, z: Array, part_p: Array) -> Array:
+    if fusion == "max":
+        return jnp.max(z)
+    if fusion == "mean":
+        return jnp.mean(z)
+    return -jnp.sum(jnp.log(part_p))
+
+
+def no_calibration(n_machines: int, n_parts: int, false_alarm_rate: float) -> Calibration:
+    """That of a model whose parts stay raw."""
+    zeros, ones = np.zeros((n_machines, n_parts), np.float32), np.ones((n_machines, n_parts), np.float32)
+    return Calibration(
+        zeros,
+        ones,
+        np.full((n_machines, 1, n_parts), np.inf, np.float32),
+        np.full((n_machines, 1), np.inf, np.float32),
+        np.zeros(n_machines, np.int32),
+        ones[:, 0],
+        ones,
+        np.float32(false_alarm_rate),
+    )  # type: ignore[arg-type]  # NumPy: a model lies on the host until it scores
+
+
+def calibrate(
+    parts: Sequence[np.ndarray], mates: np.ndarray, fusion: Fusion, false_alarm_rate: float
+) -> tuple[Calibration, list[np.ndarray]]:
+    """Learn what held-out normal clips score.
+
+    A held-out clip is itself judged by the others alone, as a new clip will be judged by all of them: its own score has
+    no part in the centre, the spread and the ranks that it meets.
+
+    Args:
+        parts: for each machine (n_clips, n_parts) float raw parts of its clips, each from a fit without it, all finite;
+            at least 2 clips.
+        mates: (n_machines, n_parts) int: machines with the same number in a part share its spread, since their detector
+            borrowed from each other: few clips say little about a spread.
+        fusion: how parts are fused.
+        false_alarm_rate: of decisions.
+
+    Returns:
+        The calibration, and for each machine (n_clips,) the fused scores of its clips, in their order.
+    """
+    n_machines, n_parts = mates.shape
+    parts = [np.asarray(own, np.float64) for own in parts]
+    centre = np.stack([own.mean(axis=0) for own in parts])
+    squares = np.stack([_upper_squares(own, own.mean(axis=0)) for own in parts])
+    freedom = np.array([len(own) - 1 for own in parts], float)
+    together = mates[:, None, :] == mates[None, :, :]  # (n_machines, n_machines, n_parts)
+    totals, counts = (together * squares[None]).sum(axis=1), (together * freedom[None, :, None]).sum(axis=1)
+    spread = np.maximum(np.sqrt(totals / counts), MIN_SPREAD)
+    n = max(len(own) for own in parts)
+    part_scores = np.full((n_machines, n, n_parts), np.inf)
+    scores = np.full((n_machines, n), np.inf)
+    tail, part_tail = np.ones(n_machines), np.ones((n_machines, n_parts))
+    held_out = []
+    for m, own in enumerate(parts):
+        z = _without_itself(own, totals[m] - squares[m], counts[m] - freedom[m])
+        fused = _fuse_held_out(fusion, z)
+        held_out.append(fused)
+        part_scores[m, : len(z)] = np.sort(z, axis=0)
+        scores[m, : len(z)] = np.sort(fused)
+        tail[m] = _mean_excess(fused)
+        part_tail[m] = [_mean_excess(column) for column in z.T]
+    numbers = (centre, spread, part_scores, scores, tail, part_tail)
+    centre, spread, part_scores, scores, tail, part_tail = (x.astype(np.float32) for x in numbers)
+    count = np.array([len(own) for own in parts], np.int32)
+    leaves: tuple[Any, ...] = (centre, spread, part_scores, scores, count, tail, part_tail)
+    return Calibration(*leaves, np.float32(false_alarm_rate)), held_out  # type: ignore[arg-type]
+
+
+def _upper_squares(parts: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    return (np.maximum(parts - centre, 0) ** 2).sum(axis=0)
+
+
+def _without_itself(parts: np.ndarray, others: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """(n, n_parts) each clip centred and scaled by all other clips.
+
+    Args:
+        parts: (n, n_parts) of one machine.
+        others: (n_parts,) sum of squares above the mean of its mates.
+        freedom: (n_parts,) degrees of freedom of those.
+    """
+    n = len(parts)
+    found = np.empty_like(parts)
+    total = parts.sum(axis=0)
+    for i, own in enumerate(parts):
+        centre = (total - own) / (n - 1)
+        squares = _upper_squares(parts, centre) - np.maximum(own - centre, 0) ** 2
+        spread = np.sqrt((np.maximum(squares, 0) + others) / np.maximum(freedom + n - 2, 1))
+        found[i] = (own - centre) / np.maximum(spread, MIN_SPREAD)
+    return found
+
+
+def _fuse_held_out(fusion: Fusion, z: np.ndarray) -> np.ndarray:
+    """(n,) fused scores of held-out clips, (n, n_parts)."""
+    if fusion != "fisher":
+        return z.max(axis=1) if fusion == "max" else z.mean(axis=1)
+    order = np.sort(z, axis=0)
+    higher = np.stack(
+        [len(z) - np.searchsorted(own, column, side="left") for own, column in zip(order.T, z.T, strict=True)], axis=1
+    )
+    return -np.log(higher / len(z)).sum(axis=1)  # its own score counts as the 1 of 1 + higher
+
+
+def tail_p_values(scores: np.ndarray) -> np.ndarray:
+    """(n,) for each score the chance that one as high comes from the tail of all the others: which stand apart."""
+    found = np.ones(len(scores))
+    for i, own in enumerate(scores):
+        others = np.delete(scores, i)
+        if len(others) > 1 and own > others.max():
+            found[i] = np.exp(-(own - others.max()) / _mean_excess(others)) / len(scores)
+    return found
+
+
+def _mean_excess(scores: np.ndarray) -> float:
+    """Mean of the largest scores above the next one: the scale of an exponential tail."""
+    ordered = np.sort(scores)
+    n = len(ordered)
+    k = min(n - 1, max(_LEAST_TAIL, int(np.ceil(TAIL * n))))
+    return max(float(np.mean(ordered[n - k :] - ordered[n - k - 1])), 1e-6)

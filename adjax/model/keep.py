@@ -1,0 +1,120 @@
+"""A model in a folder: safetensors, JSON, a card for people, and the hashes of all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adjax.features.normalize import Standardizer
+from adjax.model import record as records
+from adjax.model import spec as specs
+from adjax.model.calibration import Calibration
+from adjax.model.card import model_card
+from adjax.model.model import Model
+from adjax.model.score import DetectorParams, ModelParams
+from adjax.store import load_model as load_arrays
+from adjax.store import read_settings
+from adjax.store import save_model as save_arrays
+from adjax.types import Detector, MachineId, SettingsError, StoreError, Training
+
+FORMAT = 1  # of the folder; raised when an older adjax could not read it
+CARD = "README.md"
+_ROWS = 8  # of the abstract training that tells the shapes
+
+
+def save_model(model: Model, folder: Path | str) -> Path:
+    """Write a model into a folder of its own; one that was there before is replaced, at once and whole.
+
+    Raises:
+        StoreError: it cannot be written, or the folder holds something that is not a model.
+    """
+    folder = Path(folder)
+    settings = {
+        "format": FORMAT,
+        "machines": [list(machine) for machine in model.machines],
+        "spec": specs.to_json(model.spec),
+        "shapes": _shapes(model),
+        "record": records.to_json(model.record),
+    }
+    save_arrays(folder, model.params, settings, {CARD: model_card(model)})
+    return folder
+
+
+def load_model(folder: Path | str) -> Model:
+    """Read a model, its shapes and hashes checked; nothing is unpickled.
+
+    Raises:
+        StoreError: there is none, it is damaged, or of a newer version of adjax.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise StoreError(f"{folder}: no such model; make one with adjax train, or check the path")
+    settings = read_settings(folder)
+    if not isinstance(settings.get("format"), int) or "spec" not in settings:
+        raise StoreError(f"{folder}: is no model of adjax; give a folder that adjax train has written")
+    if settings["format"] > FORMAT:
+        theirs = settings.get("record", {}).get("versions", {}).get("adjax", "a newer version")
+        raise StoreError(
+            f"{folder}: was written by adjax {theirs} in format {settings['format']}, this version reads up to {FORMAT}; "
+            "update adjax (pip install --upgrade adjax)"
+        )
+    try:
+        spec = specs.from_json(settings["spec"])
+        machines = tuple(MachineId(*machine) for machine in settings["machines"])
+        params = load_arrays(folder, _template(spec, settings["shapes"], len(machines)))
+        return Model(spec, params, machines, records.from_json(settings["record"]))
+    except (SettingsError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{folder}: its settings cannot be used ({error}); take a sound copy, or train it anew") from error
+
+
+def _shapes(model: Model) -> dict[str, Any]:
+    """The few sizes that settings and machines do not tell."""
+    return {
+        "n_held_out": int(model.params.calibration.scores.shape[1]),
+        "n_models": [len(jax.tree.leaves(own.params)[0]) for own in model.params.detectors],
+        "n_bands": [int(own.typical.shape[1]) for own in model.params.detectors],
+        "n_parts": len(model.part_names),
+    }
+
+
+def _template(spec: specs.ModelSpec, shapes: dict[str, Any], n_machines: int) -> ModelParams:
+    """Shapes and dtypes of all numbers, from the settings alone: what the folder's arrays must be."""
+
+    def array(*shape: int, dtype: Any = np.float32) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    detectors = []
+    for own, n_models, n_bands in zip(spec.detectors, shapes["n_models"], shapes["n_bands"], strict=True):
+        n_features = own.features.n_features
+        standardizer = Standardizer(array(n_models, n_features), array(n_models, n_features)) if own.standardize else None
+        detectors.append(
+            DetectorParams(
+                array(n_machines, dtype=np.int32), standardizer, _abstract_fit(own, n_models), array(n_machines, n_bands)
+            )
+        )
+    k, n = shapes["n_parts"], shapes["n_held_out"]
+    calibration = Calibration(
+        array(n_machines, k), array(n_machines, k), array(n_machines, n, k), array(n_machines, n),
+        array(n_machines, dtype=np.int32), array(n_machines), array(n_machines, k), array(),
+    )  # fmt: skip
+    return ModelParams(tuple(detectors), calibration)
+
+
+def _abstract_fit(spec: specs.DetectorSpec, n_models: int) -> Any:
+    """Shapes of a detector's parameters, without computing any."""
+    made = spec.make()
+    rows = jax.ShapeDtypeStruct((_ROWS, spec.features.n_features), jnp.float32)
+    weight = jax.ShapeDtypeStruct((_ROWS,), jnp.float32)
+    key = jax.random.key(0)
+    hyper = jax.tree.map(jnp.asarray, spec.hyper)
+    if isinstance(made, Detector):
+        n = jax.ShapeDtypeStruct((_ROWS,), jnp.int32)
+        training = Training(rows, weight, n, n, n, jax.ShapeDtypeStruct((n_models,), jnp.uint32))
+        return jax.eval_shape(lambda key, training: made.fit(key, training, hyper)[0], key, training)
+    else:
+        params = jax.eval_shape(lambda key, rows, weight: made.fit(key, rows, weight, hyper)[0], key, rows, weight)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((n_models, *leaf.shape), leaf.dtype), params)

@@ -1,0 +1,246 @@
+"""What a person holds: a fitted model that scores clips, changes its rate of false alarms, and tells about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from adjax.data.clips import Clip, ClipTable
+from adjax.features.recipes import FeatureConfig
+from adjax.model.extraction import ClipFeatures, extract
+from adjax.model.lift import make_detector
+from adjax.model.record import Record
+from adjax.model.result import UNDECIDED, Result
+from adjax.model.score import ModelParams, judge_clips, parts_of_clips
+from adjax.model.spec import ModelSpec
+from adjax.types import AdjaxError, ClipError, DataError, FitError, MachineId, SettingsError
+
+RATES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # of the table of false alarms
+
+
+@dataclass(frozen=True)
+class Model:
+    """A fitted model.
+
+    Attributes:
+        spec: what it does; what ran, not what was asked for.
+        params: its numbers, NumPy arrays with the machine axis first.
+        machines: their names, in the order of that axis.
+        record: how it came to be.
+    """
+
+    spec: ModelSpec
+    params: ModelParams
+    machines: tuple[MachineId, ...]
+    record: Record
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Of what is fused; with several detectors, each with its kind before it."""
+        several = len(self.spec.detectors) > 1
+        return tuple(
+            f"{detector.kind} {part}" if several and part != detector.kind else part
+            for detector in self.spec.detectors
+            for part in make_detector(detector).parts
+        )
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether scores have p-values."""
+        return self.spec.calibration != "none"
+
+    @property
+    def false_alarm_rate(self) -> float:
+        """The share of normal clips that will be called anomalous, about."""
+        return float(np.float64(str(np.float32(self.params.calibration.false_alarm_rate))))
+
+    def with_false_alarm_rate(self, rate: float) -> Model:
+        """The same model that decides at another rate; nothing is fitted again.
+
+        Raises:
+            SettingsError: a rate that is none, or a model without calibration.
+        """
+        if not 0 < rate < 1:
+            raise SettingsError(f"false_alarm_rate={rate}: give a share of normal clips between 0 and 1")
+        if not self.calibrated:
+            raise SettingsError("this model was fitted with calibration='none': it has no p-values to decide by")
+        calibration = self.params.calibration._replace(false_alarm_rate=np.float32(rate))
+        return replace(self, params=self.params._replace(calibration=calibration))
+
+    def thresholds(self, rates: Sequence[float] = RATES) -> dict[str, list[tuple[float, float, bool]]]:
+        """For each machine and rate: (rate, the score above which a clip is anomalous, whether it is extrapolated)."""
+        found = {}
+        calibration = self.params.calibration
+        for number, machine in enumerate(self.machines):
+            n = int(calibration.count[number])
+            scores = np.asarray(calibration.scores[number][:n], np.float64)
+            rows = []
+            for rate in rates if n else ():
+                k = int(np.floor(rate * (n + 1)))  # so many held-out scores may be as high, less one
+                beyond = k < 1
+                tail = float(calibration.tail[number])
+                limit = scores[-1] + tail * np.log(1 / (rate * (n + 1))) if beyond else scores[n - k]
+                rows.append((rate, float(limit), beyond))
+            found[machine.label] = rows
+        return found
+
+    def place_of(self, clip: Clip) -> int:
+        """Which machine judges a clip: its own; in a model of one machine that one, whatever the clip is called.
+
+        Raises:
+            ClipError: the model does not know the clip's machine.
+        """
+        if clip.machine in self.machines:
+            return self.machines.index(clip.machine)
+        if len(self.machines) == 1 and not clip.machine_id:
+            return 0
+        known = ", ".join(machine.label for machine in self.machines[:8])
+        raise ClipError(
+            clip.path,
+            f"its machine, {clip.machine.label}, is not in the model, which knows {known}; say whose it is, or train the model "
+            "with normal clips of it",
+        )
+
+    def features_of(
+        self,
+        clips: ClipTable,
+        *,
+        cache: Path | None = None,
+        on_clips: Callable[[int], None] | None = None,
+    ) -> tuple[ClipFeatures, ...]:
+        """Read clips and compute what each detector takes; see `extract`."""
+        return extract_for(self.spec, clips, cache=cache, on_clips=on_clips)
+
+    def score_features(self, features: ClipFeatures | Sequence[ClipFeatures]) -> Result:
+        """Score clips whose features are at hand: one for all detectors, or one for each.
+
+        A clip that cannot be scored is in `Result.failures`, and has no score.
+        """
+        several = not isinstance(features, ClipFeatures)
+        every: list[ClipFeatures] = list(features) if several else [features] * len(self.spec.detectors)  # type: ignore[arg-type, list-item]
+        failures: list[AdjaxError] = list(dict.fromkeys(error for own in every for error in own.failures))
+        notes = tuple(dict.fromkeys(note for own in every for note in own.notes))
+        clips = every[0].clips
+        place = np.full(len(clips), -1)
+        strangers: dict[MachineId, int] = {}
+        for i, clip in enumerate(clips):
+            try:
+                place[i] = self.place_of(clip)
+            except ClipError as error:
+                if any(isinstance(own, FitError) for own in self.record.failures):
+                    strangers[clip.machine] = strangers.get(clip.machine, 0) + 1
+                else:
+                    failures.append(error)
+        failures += [
+            FitError(f"{name.label} is not in the model (it could not be fitted): its {n} clips have no score")
+            for name, n in strangers.items()
+        ]
+        parts = np.full((len(clips), len(self.part_names)), np.nan, np.float32)
+        column = 0
+        for spec, params, own in zip(self.spec.detectors, self.params.detectors, every, strict=True):
+            if own.rows.shape[1] != spec.features.n_features:
+                raise SettingsError(
+                    f"the {spec.kind} takes rows of {spec.features.n_features} numbers, not {own.rows.shape[1]}"
+                )
+            width = len(make_detector(spec).parts)
+            for number in np.unique(place[place >= 0]):
+                chosen = np.flatnonzero(place == number)
+                some = own.at(chosen.tolist())
+                parts[chosen, column : column + width] = parts_of_clips(
+                    spec, params, int(number), some.rows, some.offsets
+                )
+            column += width
+        known = place >= 0
+        good = known & np.isfinite(parts).all(axis=1)
+        for i in np.flatnonzero(known & ~good):
+            finite = all(np.isfinite(own.at([int(i)]).rows).all() for own in every)
+            n_rows = min(int(np.diff(own.offsets)[i]) for own in every)
+            reason = (
+                f"{n_rows} frames are too few for a score; give a longer clip"
+                if finite
+                else "its features are not finite: scale the samples to [-1, 1]"
+            )
+            failures.append(ClipError(clips[int(i)].path, reason))
+        return self._result(every[0].at(np.flatnonzero(good).tolist()), place[good], parts[good], failures, notes)
+
+    def _result(
+        self,
+        features: ClipFeatures,
+        place: np.ndarray,
+        parts: np.ndarray,
+        failures: list[AdjaxError],
+        notes: tuple[str, ...],
+    ) -> Result:
+        n = len(place)
+        # Few shapes, so few compiles: the last clip is repeated.
+        size = max(8, 1 << max(n - 1, 0).bit_length())
+        index = np.minimum(np.arange(size), max(n - 1, 0))
+        if n:
+            judged = judge_clips(
+                self.params.calibration, self.spec.fusion, place[index].astype(np.int32), parts[index]
+            )
+            score, p_value, extrapolated, decision, z, _ = (np.asarray(field)[:n] for field in judged)
+        else:
+            score, p_value, z = np.zeros(0), np.zeros(0), np.zeros((0, len(self.part_names)))
+            extrapolated, decision = np.zeros(0, bool), np.zeros(0, np.int32)
+        comparable = np.ones(n, bool)
+        decision = np.where(comparable, decision, UNDECIDED)
+        return Result(
+            features.clips,
+            score.astype(np.float64),
+            p_value.astype(np.float64),
+            extrapolated.astype(bool),
+            decision,
+            self.part_names,
+            z.astype(np.float64),
+            ((),) * n,
+            comparable,
+            tuple(failures),
+            notes,
+        )
+
+
+def extract_for(
+    spec: ModelSpec,
+    clips: ClipTable,
+    *,
+    cache: Path | None = None,
+    on_clips: Callable[[int], None] | None = None,
+) -> tuple[ClipFeatures, ...]:
+    """Features of clips for each detector of a specification, each front end once; see `extract`.
+
+    Raises:
+        DataError: not one clip can be read.
+        SettingsError: the model takes vectors, not sound.
+    """
+    found: dict[FeatureConfig, ClipFeatures] = {}
+    for front_end in spec.front_ends:
+        if not isinstance(front_end, FeatureConfig):
+            raise SettingsError("this model takes vectors from elsewhere, not recordings")
+        if front_end not in found:
+            found[front_end] = extract(clips, front_end, channel=spec.channel, cache=cache, on_clips=on_clips)
+    return tuple(found[front_end] for front_end in spec.front_ends if isinstance(front_end, FeatureConfig))
+
+
+def extract_splits(
+    clips: ClipTable,
+    spec: ModelSpec,
+    *,
+    cache: Path | None = None,
+    on_clips: Callable[[int], None] | None = None,
+) -> tuple[tuple[ClipFeatures, ...], tuple[ClipFeatures, ...]]:
+    """Features of the training and of the test clips, for each detector.
+
+    Raises:
+        DataError: there are no training or no test clips, or none of them can be read.
+    """
+    parts = {split: clips.select(split=split) for split in ("train", "test")}
+    for split, part in parts.items():
+        if not len(part):
+            raise DataError(f"there are no {split} clips; a data set needs normal train clips and test clips")
+    train, test = (extract_for(spec, part, cache=cache, on_clips=on_clips) for part in parts.values())
+    rejected = tuple(replace(own, failures=(*clips.rejected, *own.failures)) for own in train)
+    return rejected, test

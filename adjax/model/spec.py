@@ -1,0 +1,304 @@
+"""What a model does, as static settings: hashable, comparable, written down as JSON and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from adjax.data.audio import Channel
+from adjax.detectors.kinds import KINDS, kind_of
+from adjax.features.recipes import FeatureConfig
+from adjax.types import Detector, Kind, RowDetector, SettingsError
+
+ScorePooling = Literal["mean", "std", "max", "percentile"]
+Per = Literal["machine", "type"]
+Fusion = Literal["max", "mean", "fisher"]
+Calibrating = Literal["folds", "split", "none"]
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class VectorConfig:
+    """In place of a front end: each clip comes as rows of numbers from elsewhere (embeddings, openSMILE, ...).
+
+    Attributes:
+        n_features: columns.
+        pooling: "none" where a clip may have several rows, else "vector": one row for each clip.
+    """
+
+    n_features: int
+    pooling: Literal["none", "vector"] = "vector"
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """One detector and what it looks at.
+
+    Attributes:
+        kind: name of its kind, see `adjax.detectors.kinds`.
+        config: the kind's static settings.
+        hyper: the kind's traced settings, as plain numbers.
+        features: the front end.
+        standardize: whether features get zero mean and unit variance on the training clips of each model.
+        per: one model for each "machine", or one for all ids of a "type", as the DCASE baselines do.
+        pooling: how the scores of a clip's rows become the clip's, for a detector of rows: their mean, standard
+            deviation, maximum or a percentile.
+        percentile: which one, in [0, 100].
+    """
+
+    kind: str
+    config: Any
+    hyper: Any
+    features: FeatureConfig | VectorConfig = field(default_factory=FeatureConfig)
+    standardize: bool = False
+    per: Per = "machine"
+    pooling: ScorePooling = "mean"
+    percentile: float = 95.0
+
+    def make(self) -> RowDetector | Detector:
+        """The kind's detector with these settings, checked against each other.
+
+        Raises:
+            SettingsError: settings out of range, or that contradict each other.
+        """
+        made = kind_of(self.kind).make(self.config, self.hyper)
+        pooled = self.features.pooling != "none"
+        if isinstance(made, RowDetector):
+            if self.pooling not in get_args(ScorePooling):
+                raise SettingsError(f"pooling={self.pooling!r} is not one of {get_args(ScorePooling)}")
+            if not 0 <= self.percentile <= 100:
+                raise SettingsError(f"percentile={self.percentile} of scores must lie in [0, 100]")
+            if self.pooling == "std" and pooled:
+                raise SettingsError("pooled features give one score per clip, which has no standard deviation")
+            if made.n_context > 1 and pooled:
+                raise SettingsError(f"pooled features have one row per clip: set n_context of the {self.kind} to 1")
+        return made
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything that decides a model, apart from the clips it is fitted to.
+
+    Attributes:
+        detectors: whose parts are calibrated and fused; one detector with one part is the simplest case.
+        fusion: of the calibrated parts: the "max" (each part then has about the same rate of false alarms, and a fault
+            need show in only one), their "mean", or "fisher", the sum of -log p over parts.
+        calibration: how normal clips get scores that no fit has seen: in "folds" (the model itself is fitted to all
+            clips), by a "split" (a fifth of the clips is kept out of the model, trained once), or "none": the
+            parts stay raw, there are no p-values and no decisions.
+        n_folds: at most; a machine with fewer clips leaves out one at a time.
+        channel: of multi-channel clips: a number or "mean".
+        seed: of everything random.
+    """
+
+    detectors: tuple[DetectorSpec, ...]
+    fusion: Fusion = "max"
+    calibration: Calibrating = "folds"
+    n_folds: int = 10
+    channel: Channel = 0
+    seed: int = 0
+
+    def check(self) -> ModelSpec:
+        """Itself.
+
+        Raises:
+            SettingsError: settings out of range, or that contradict each other.
+        """
+        if not self.detectors:
+            raise SettingsError("a model needs a detector")
+        for name, value, allowed in (
+            ("fusion", self.fusion, get_args(Fusion)),
+            ("calibration", self.calibration, get_args(Calibrating)),
+        ):
+            if value not in allowed:
+                raise SettingsError(f"{name}={value!r} is not one of {', '.join(allowed)}")
+        if self.n_folds < 2:
+            raise SettingsError(f"n_folds={self.n_folds}: held-out scores need at least 2")
+        if not 0 <= self.seed < 2**32:
+            raise SettingsError(f"seed={self.seed}: give a seed from 0 to 2^32 - 1")
+        for detector in self.detectors:
+            detector.make()
+            if detector.per not in get_args(Per):
+                raise SettingsError(f"per={detector.per!r} is not one of {', '.join(get_args(Per))}")
+        if self.fusion == "fisher" and self.calibration == "none":
+            raise SettingsError("fusion='fisher' adds up p-values, which only a calibrated model has")
+        return self
+
+    @property
+    def front_ends(self) -> tuple[FeatureConfig | VectorConfig, ...]:
+        """What clips go through, for each detector."""
+        return tuple(detector.features for detector in self.detectors)
+
+
+def names() -> tuple[str, ...]:
+    """What `make_spec` knows: "auto", every kind, and the published recipes of a kind as "kind:recipe"."""
+    recipes = [f"{kind.name}:{recipe}" for kind in KINDS.values() for recipe in kind.recipes]
+    return (AUTO, *KINDS, *recipes)
+
+
+def make_spec(
+    name: str = AUTO,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    features: FeatureConfig | VectorConfig | None = None,
+    **others: Any,
+) -> ModelSpec:
+    """The settings of a model by its name.
+
+    Args:
+        name: one of `names()`; several joined by "+" are fused.
+        settings: fields of the kinds' configs and hypers, by name.
+        features: the front end; None: the kind's or recipe's own.
+        **others: fields of `ModelSpec` and `DetectorSpec`.
+
+    Raises:
+        SettingsError: an unknown name or field, or settings that contradict each other.
+    """
+    wanted = dict(settings or {})
+    used: set[str] = set()
+    of_detector = {f.name for f in dataclasses.fields(DetectorSpec)} & others.keys()
+    own = {key: others.pop(key) for key in of_detector}
+    detectors = tuple(_detector(one, wanted, used, features, own) for one in name.split("+"))
+    if unknown := wanted.keys() - used:
+        fields = sorted({f for d in detectors for f in _fields(kind_of(d.kind))})
+        raise SettingsError(f"{name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(fields)}")
+    kinds = [kind_of(detector.kind) for detector in detectors]
+    if "calibration" not in others:
+        others["calibration"] = "split" if any(kind.calibrate == "split" for kind in kinds) else "folds"
+    # A mixture of frames takes as long as a few hundred of pooled clips.
+    frames = any(d.features.pooling == "none" for d in detectors)
+    others.setdefault("n_folds", 5 if frames else 10)
+    unknown_field = others.keys() - {f.name for f in dataclasses.fields(ModelSpec)}
+    if unknown_field:
+        raise SettingsError(f"a model has no setting {', '.join(sorted(unknown_field))}")
+    return ModelSpec(detectors, **others).check()
+
+
+def _detector(
+    name: str,
+    wanted: Mapping[str, Any],
+    used: set[str],
+    features: FeatureConfig | VectorConfig | None,
+    own: Mapping[str, Any],
+) -> DetectorSpec:
+    kind_name, _, recipe = (next(iter(KINDS)) if name == AUTO else name).partition(":")
+    if kind_name not in KINDS or (recipe and recipe not in KINDS[kind_name].recipes):
+        raise SettingsError(f"there is no model {name!r}; there are {', '.join(names())}")
+    kind = KINDS[kind_name]
+    config, hints = kind.recipes[recipe] if recipe else (kind.config(), {})
+    features = replace(FeatureConfig(), **hints) if features is None else features
+    if kind.rows == "views" and isinstance(features, FeatureConfig):
+        if (features.kind, features.pooling) not in (("log-mel", "none"), ("log-mel", "views")):
+            raise SettingsError(f"{name} takes log-mels as they are: leave features and clip pooling at their defaults")
+        features = replace(features, pooling="views")
+    if features.pooling != "none":
+        config = kind.for_clips(config)
+    hyper = kind.hyper()
+    for key, value in wanted.items():
+        if key in {f.name for f in dataclasses.fields(kind.config)}:
+            config, found = replace(config, **{key: value}), True
+        elif key in hyper._fields:
+            hyper, found = hyper._replace(**{key: value}), True
+        else:
+            found = False
+        if found:
+            used.add(key)
+    return DetectorSpec(kind.name, config, hyper, features, **own)
+
+
+def _fields(kind: Kind) -> list[str]:
+    return [f.name for f in dataclasses.fields(kind.config)] + list(kind.hyper._fields)  # type: ignore[attr-defined]
+
+
+def setting_types(kind: Kind) -> dict[str, tuple[Any, Any]]:
+    """Name -> (type, default) of a kind's settings, for whoever reads them from text."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for owner in (kind.config, kind.hyper):
+        types, default = typing.get_type_hints(owner), owner()
+        found |= {name: (types[name], getattr(default, name)) for name in types if hasattr(default, name)}
+    return found
+
+
+def parse_setting(name: str, text: str, kinds: Sequence[Kind]) -> Any:
+    """The value of a kind's setting from text.
+
+    Raises:
+        SettingsError: no kind has the setting, or the text is no value of it.
+    """
+    for kind in kinds:
+        types = setting_types(kind)
+        if name in types:
+            return _parse(name, text, *types[name])
+    known = sorted({field for kind in kinds for field in setting_types(kind)})
+    raise SettingsError(f"there is no setting {name!r}; there are {', '.join(known) or 'none'}")
+
+
+def _parse(name: str, text: str, wanted: Any, default: Any) -> Any:
+    options = get_args(wanted) if typing.get_origin(wanted) is Literal else ()
+    if options:
+        if text not in options:
+            raise SettingsError(f"{name}={text!r} is not one of {', '.join(map(str, options))}")
+        return text
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[text.lower()]
+        if isinstance(default, tuple):
+            kind = type(default[0]) if default else str
+            return tuple(kind(item) for item in text.split(","))
+        if isinstance(default, int) or (default is None and "int" in str(wanted)):
+            return int(text)
+        return float(text) if isinstance(default, float) or default is None else str(text)
+    except (ValueError, KeyError):
+        raise SettingsError(f"{name}={text!r} is no value of its kind, such as {default!r}") from None
+
+
+def to_json(spec: ModelSpec) -> dict[str, Any]:
+    """A mapping that JSON can hold and `from_json` reads back."""
+    found = dataclasses.asdict(spec)
+    found["detectors"] = [
+        {
+            **{f.name: getattr(d, f.name) for f in dataclasses.fields(d) if f.name not in ("config", "hyper")},
+            "config": dataclasses.asdict(d.config),
+            "hyper": {key: None if value is None else float(value) for key, value in d.hyper._asdict().items()},
+            "features": {"from": type(d.features).__name__, **dataclasses.asdict(d.features)},
+        }
+        for d in spec.detectors
+    ]
+    return found
+
+
+def from_json(found: Mapping[str, Any]) -> ModelSpec:
+    """What `to_json` wrote.
+
+    Raises:
+        SettingsError: unknown or missing fields (a newer version?), or settings out of range.
+    """
+    try:
+        detectors = tuple(_detector_from(one) for one in found["detectors"])
+        return _build(ModelSpec, {**found, "detectors": detectors}).check()
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(f"these are no settings of a model that this version knows ({error})") from error
+
+
+def _detector_from(found: Mapping[str, Any]) -> DetectorSpec:
+    kind = kind_of(found["kind"])
+    features = dict(found["features"])
+    front_end = {"FeatureConfig": FeatureConfig, "VectorConfig": VectorConfig}[features.pop("from")]
+    hyper = kind.hyper(**found["hyper"])
+    hyper = type(hyper)(
+        *(int(v) if v is not None and isinstance(getattr(kind.hyper(), f), int) else v for f, v in hyper._asdict().items())
+    )
+    own = {**found, "config": _build(kind.config, found["config"]), "hyper": hyper, "features": _build(front_end, features)}
+    return _build(DetectorSpec, own)
+
+
+def _build(owner: Any, found: Mapping[str, Any]) -> Any:
+    """A frozen dataclass from a mapping; JSON's lists become tuples again."""
+    return owner(**{key: _tuples(value) for key, value in found.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
