@@ -195,7 +195,9 @@ class Kind(NamedTuple):
     group: Callable[[Any], Any] = lambda config: config
     narrow: Callable[[Any, Any], Any] = lambda config, hyper: hyper
     least: Callable[[Any], int] = lambda config: 1
-    n_floats: Callable[[Any, int, int, int], int] = lambda config, d, n_train, n_test: d * d + n_train + n_test
+    n_floats: Callable[[Any, int, int, int], int] = lambda config, d, n_train, n_test: (
+        d * d + n_train + n_test
+    )
     max_lanes: int = 512
 
 

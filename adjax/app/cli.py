@@ -1,47 +1,75 @@
-"""The command line: `adjax run`, `adjax sweep`, `adjax synth` and `adjax cache`."""
+"""The command line. Only what a command needs is imported, so that it starts at once."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-from rich.console import Console
-from rich.markup import escape
+OK, SOME_FAILED, CANNOT_RUN, ANOMALY = 0, 1, 2, 3
 
-from adjax.app.cache import Cache, manage_cache
-from adjax.app.run import Run, run
-from adjax.app.simulate import Synth, write_synthetic
-from adjax.app.sweep import SweepCommand, sweep
-from adjax.types import AdjaxError
-
-OK, SOME_FAILED, CANNOT_RUN = 0, 1, 2
+# Name -> (module, settings, function, what it does)
+COMMANDS: dict[str, tuple[str, str, str, str]] = {
+    "train": ("train", "Train", "train", "learn what normal recordings sound like, and keep the model"),
+    "score": ("score", "Score", "score", "judge new recordings by a kept model"),
+    "info": ("info", "Info", "info", "show a kept model; change its rate of false alarms"),
+    "run": (
+        "run",
+        "Run",
+        "run",
+        "train and test on a data set: scores, AUC, figures (without --data: a simulated one)",
+    ),
+    "sweep": ("sweep", "SweepCommand", "sweep", "try many settings on every machine"),
+    "synth": (
+        "simulate",
+        "Synth",
+        "write_synthetic",
+        "write a simulated data set with the ground truth of its faults",
+    ),
+    "cache": ("cache", "Cache", "manage_cache", "show or empty the cache of features"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 fine, 1 some clips or models failed, 2 nothing could be done."""
-    console = Console()
-    commands: Any = (
-        Annotated[Run, tyro.conf.subcommand("run", prefix_name=False)]
-        | Annotated[SweepCommand, tyro.conf.subcommand("sweep", prefix_name=False)]
-        | Annotated[Synth, tyro.conf.subcommand("synth", prefix_name=False)]
-        | Annotated[Cache, tyro.conf.subcommand("cache", prefix_name=False)]
-    )
-    command = tyro.cli(
-        commands,
-        prog="adjax",
-        description="Anomalous sound detection for machines, trained on normal sounds only.",
-        args=argv,
-    )
+    """Entry point; returns the exit code: 0 fine, 1 something failed, 2 nothing could be done, 3 an anomaly (asked for)."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(overview())
+        if not argv:
+            return OK
+        raise SystemExit(OK)
+    if argv[0] not in COMMANDS:
+        print(f"adjax: there is no command {argv[0]!r}\n\n{overview()}", file=sys.stderr)
+        return CANNOT_RUN
+    return _call(argv[0], argv[1:])
+
+
+def overview() -> str:
+    """All commands, those that most people need first."""
+    lines = ["adjax: anomalous sound detection for machines, trained on normal sounds only.", "", "Commands:"]
+    lines += [f"  {name:<6} {text}" for name, (_, _, _, text) in COMMANDS.items()]
+    lines += ["", "Start with your own recordings:", "  adjax train --data FOLDER --out MODEL"]
+    lines += ["  adjax score MODEL NEW-RECORDINGS", "or with a simulated machine:  adjax run", ""]
+    lines += ["adjax COMMAND --help tells all its settings."]
+    return "\n".join(lines)
+
+
+def _call(name: str, argv: list[str]) -> int:
+    from adjax.types import AdjaxError
+
+    module_name, settings, function, text = COMMANDS[name]
+    if "--help" not in argv and "-h" not in argv:
+        from adjax.app.startup import cache_compilations
+
+        cache_compilations()
+    import tyro
+    from rich.console import Console
+    from rich.markup import escape
+
+    module: Any = importlib.import_module(f"adjax.app.{module_name}")
+    command = tyro.cli(getattr(module, settings), prog=f"adjax {name}", args=argv)
     try:
-        if isinstance(command, Cache):
-            manage_cache(command, console)
-            return OK
-        if isinstance(command, Synth):
-            write_synthetic(command, console)
-            return OK
-        fine = run(command, console) if isinstance(command, Run) else sweep(command, console)
-        return OK if fine else SOME_FAILED
+        outcome = getattr(module, function)(command, Console())
     except AdjaxError as error:
         Console(stderr=True).print(f"[bold red]adjax:[/] {escape(str(error))}", soft_wrap=True)
         return CANNOT_RUN
@@ -50,6 +78,13 @@ def main(argv: list[str] | None = None) -> int:
             "adjax: interrupted; what was written so far is whole, run again to finish"
         )
         return 130
+    if outcome is None:
+        return OK
+    if not isinstance(outcome, bool):
+        if command.fail_on_anomaly and outcome.n_anomalous:
+            return ANOMALY
+        outcome = outcome.fine
+    return OK if outcome else SOME_FAILED
 
 
 if __name__ == "__main__":

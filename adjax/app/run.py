@@ -1,161 +1,78 @@
-"""`adjax run`: a data set to scores, tables and figures."""
+"""`adjax run`: a data set to a model, scores, tables and figures."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    Progress,
-)
+from rich.progress import Progress
 
 from adjax import simulator
+from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
 from adjax.app.simulate import write_tree
 from adjax.data.cache import default_folder
 from adjax.data.clips import ClipTable, read_labels
 from adjax.data.dcase import index_folder
-from adjax.detectors.autoencoder import RECIPES
-from adjax.detectors.gmm import CovarianceType, GmmConfig, GmmHyper
-from adjax.features.recipes import BASELINE_FLOORS, FeatureConfig, FeatureKind, Floor, Pooling
-from adjax.pipeline import (
-    MODELS,
-    ClipFeatures,
-    ModelName,
-    Result,
-    RunConfig,
-    ScorePooling,
-    drop_checkpoints,
-    extract_splits,
-    fit_and_score,
-    n_models,
-)
-from adjax.report.folder import write_figures, write_run
-from adjax.report.tables import fits_table, results_table, summarise
+from adjax.model.extraction import ClipFeatures
+from adjax.model.fit import Watch, checkpoint_folders, fit_model
+from adjax.model.model import Model, extract_splits
+from adjax.model.result import Result
+from adjax.model.spec import ModelSpec, everything
+from adjax.report.folder import FAILURES, write_figures, write_run
+from adjax.report.tables import decisions_table, fits_table, results_table, summarise
 from adjax.store import hold
+from adjax.types import AdjaxError
 
-SEVERAL: Mapping[str, tuple[ModelName, ...]] = {"both": ("gmm", "autoencoder"), "all": MODELS}
 TRAINING = "training"  # folder of an unfinished run
 MAX_LISTED = 10  # failures printed; all of them are in failures.csv
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(ModelOptions):
     """Train on the normal clips of a data set, score its test clips, and write the results into a folder.
 
     Without --data it makes a small synthetic slide rail and runs on that. Stopped at any point, the same command goes
-    on at the autoencoder's last checkpoint (every 10 epochs, in OUT until the end) and ends with the same scores.
+    on at the last checkpoint of a long training (every 10 epochs, in OUT until the end) and ends with the same scores.
     """
 
     out: Path = Path("runs/run")
     """Folder for scores, results, settings and figures."""
     data: Path | None = None
-    """Root of a DCASE 2020, DCASE 2021+ or raw MIMII tree. Default: a synthetic slide rail, made in OUT."""
+    """A tree of recordings: any DCASE or MIMII layout, folders of normal and abnormal clips, or any folder of normal
+    ones. Default: a synthetic slide rail, made in OUT."""
     machine_type: str | None = None
     """Only this type, such as slider or fan. Default: all that are there."""
-    model: Literal["auto", "gmm", "autoencoder", "both", "all"] = "auto"
-    """auto: many small detectors, calibrated on held-out normal clips and fused without labels; it has its own
-    features and no settings. gmm: a Gaussian mixture (negative log-likelihood). autoencoder: its reconstruction error.
-    both of these, or all three, each in a folder of its own."""
-    features: FeatureKind = "log-mel"
-    """Log-mel spectrogram in dB, MFCC, or magnitude spectrum."""
-    floor: Floor | None = None
-    """Of log-mel and MFCC in silence: add: log10(mel + eps), max: log10(max(mel, eps)). Default: that of --recipe for
-    the autoencoder (2020: add, 2023: max), add for the other models."""
-    clip_pooling: Pooling = "none"
-    """Pool the frames of a clip into one vector before the mixture; none: a mixture of frames."""
-    gwrp_r: float = 0.5
-    """r of --clip-pooling gwrp: 1 is the mean, 0 the maximum."""
-    standardize: bool = False
-    """Give features zero mean and unit variance on the training clips."""
-    per: Literal["machine", "type"] = "machine"
-    """One model a machine id, or one for all ids of a type (as the DCASE baselines do)."""
-    score_pooling: ScorePooling = "mean"
-    """How the scores of a clip's vectors become the clip's score."""
-    score_percentile: float = 95.0
-    """Which, for --score-pooling percentile."""
-    n_components: int = 4
-    """Mixture: number of Gaussians."""
-    covariance_type: CovarianceType = "full"
-    """Mixture: shape of the covariances."""
-    reg_covar: float = 1e-6
-    """Mixture: added to the variances, in squared units of the features."""
-    max_iter: int = 100
-    """Mixture: EM iterations at most."""
-    recipe: Literal["2020", "2023"] = "2020"
-    """Autoencoder: of which DCASE baseline; they differ in batch size, initial weights, Adam's epsilon and --floor."""
-    residual: Literal["mean_square", "mahalanobis"] = "mean_square"
-    """Autoencoder: score of a window: its mean squared residual, or its Mahalanobis norm among the training
-    residuals (of its domain, source or target, where the data have them: the smaller norm)."""
-    predict: Literal["window", "middle"] = "window"
-    """Autoencoder: reconstruct the window, or its middle frame from the others (IDNN)."""
-    epochs: int = 100
-    """Autoencoder: passes over the training windows."""
-    bottleneck: int = 8
-    """Autoencoder: width of the narrowest layer."""
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Autoencoder: of its products and activations; bfloat16 is for accelerators."""
-    sr: int = 16000
-    """Sampling rate in Hz; clips of another rate are resampled, and the report says so."""
-    channel: int | Literal["mean"] = 0
-    """Of multi-channel clips: which one, or their mean."""
+    model: tuple[str, ...] = ("auto",)
+    """auto: many small detectors, calibrated on held-out normal clips and fused without labels; a kind of detector
+    (gmm, autoencoder, ...), a published recipe of one (autoencoder:2023), several fused (auto+gmm), or all. Several
+    models get a folder each."""
     labels: Path | None = None
     """CSV of labels for unlabelled test clips (rows file,label, or the DCASE 2020 evaluation list)."""
     snr_db: float = -6.0
     """Synthetic data only: machine over background noise, in dB."""
-    cache: bool = True
-    """Keep features on disk and reuse them while neither the clip nor a setting changes (see `adjax cache`)."""
-    seed: int = 0
-    """Of everything random; the same seed on the same machine gives the same table."""
 
-    def config(self, model: ModelName) -> RunConfig:
-        """The settings of one model's run."""
-        pooled = self.clip_pooling != "none"
-        usual = BASELINE_FLOORS[self.recipe if model == "autoencoder" else "2020"]
-        return RunConfig(
-            model=model,
-            features=FeatureConfig(
-                kind=self.features,
-                sr=self.sr,
-                floor=self.floor or usual,
-                pooling=self.clip_pooling,
-                gwrp_r=self.gwrp_r,
-            ),
-            standardize=self.standardize,
-            per=self.per,
-            score_pooling=self.score_pooling,
-            score_percentile=self.score_percentile,
-            gmm=GmmConfig(self.n_components, self.covariance_type, max_iter=self.max_iter),
-            gmm_hyper=GmmHyper(reg_covar=self.reg_covar),
-            autoencoder=replace(
-                RECIPES[self.recipe],
-                n_context=1 if pooled else 5,
-                bottleneck=self.bottleneck,
-                n_epochs=self.epochs,
-                compute_dtype=self.compute_dtype,
-                residual=self.residual,
-                predict=self.predict,
-                n_domains=2 if self.residual == "mahalanobis" else 1,
-            ),
-            channel=self.channel,
-            seed=self.seed,
-        )
+    def models(self) -> dict[str, ModelSpec]:
+        """The settings of each model by its name."""
+        return self.specs(everything() if self.model == ("all",) else self.model)
 
 
 @dataclass
-class _Clock:
+class Clock:
     """Seconds spent in named steps."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
+        """Add the time that the context takes."""
         start = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
@@ -168,67 +85,83 @@ def run(command: Run, console: Console) -> bool:
 
 
 def _run(command: Run, console: Console) -> bool:
-    clock = _Clock()
-    models = SEVERAL.get(command.model) or (cast(ModelName, command.model),)
-    configs = {model: command.config(model) for model in models}
-    front_ends = {config.front_end: config for config in configs.values()}  # models share what they can
-    if command.data is None:
+    clock = Clock()
+    specs = command.models()
+    root, source = command.data, {"kind": "folder", "root": str(command.data)}
+    if root is None:
         root = _synthetic_data(command, console, clock)
-        source: dict[str, Any] = {
-            "kind": "synthetic",
-            "size": "small",
-            "snr_db": command.snr_db,
-            "seed": command.seed,
-        }
-    else:
-        root = command.data
-        source = {"kind": "folder", "root": str(command.data)}
+        source = {"kind": "synthetic", "size": "small", "snr_db": command.snr_db, "seed": command.seed}
     clips = index_folder(root, machine_type=command.machine_type, seed=command.seed)
     if command.labels is not None:
         clips = clips.with_labels(read_labels(command.labels))
-    source |= {"train_clips": len(clips.select(split="train")), "test_clips": len(clips.select(split="test"))}
-    console.print(_describe(clips))
+    counts = {f"{split}_clips": len(clips.select(split=split)) for split in ("train", "test")}  # type: ignore[arg-type]
+    console.print(escape(describe(clips)))
+    features = _features(command, specs, clips, console, clock)
+    found: dict[Path, tuple[Model, Result]] = {}
+    for name, spec in specs.items():
+        out = command.out / name.replace(":", "_") if len(specs) > 1 else command.out
+        with clock.step(f"fit and score {name}"), make_progress(console) as progress:
+            train, test = features[name]
+            model = fit_with_progress(
+                progress,
+                name,
+                spec,
+                train,
+                command.false_alarm_rate,
+                command.out / TRAINING / name.replace(":", "_"),
+            )
+            found[out] = model, model.score_features(test)
+    pictures: list[Path] = []
+    for (out, (model, result)), name in zip(found.items(), specs, strict=True):
+        summaries = summarise(result, seed=command.seed)
+        write_run(
+            out, model=model, result=result, summaries=summaries, data=source | counts, seconds=clock.seconds
+        )
+        if any(fit.losses for fit in model.record.fits):
+            drop_checkpoints(command.out / TRAINING, name.replace(":", "_"), clips)
+        console.print(fits_table(f"{name}: fits", model.record.fits))
+        for machine_type, summary in summaries.items():
+            console.print(results_table(f"{machine_type}: {name}, one model for each {command.per}", summary))
+        if model.calibrated:
+            rate = f"{model.false_alarm_rate:g}"
+            console.print(decisions_table(f"{name}: decisions at a false-alarm rate of {rate}", result))
+        if not summaries:
+            console.print(
+                "No AUC and no ROC curve: the test clips have no labels of both kinds (give them with --labels FILE)."
+            )
+        try:  # after everything is safe: a figure never costs a result
+            pictures += write_figures(out, model=model, result=result, summaries=summaries)
+        except Exception as error:
+            console.print(
+                f"Note: figures could not be drawn ({escape(str(error))}); all results are written."
+            )
+    failures = print_remarks(console, found.values())
+    console.print("Scores, results, settings and report are in")
+    for path in (*found, *pictures):
+        console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
+    return not failures
+
+
+def _features(
+    command: Run, specs: Mapping[str, ModelSpec], clips: ClipTable, console: Console, clock: Clock
+) -> dict[str, tuple[tuple[ClipFeatures, ...], tuple[ClipFeatures, ...]]]:
+    """Of the training and the test clips, for each model; models with the same front ends share them."""
+    front_ends = {spec.front_ends: spec for spec in specs.values()}
     with clock.step("read and extract features"), make_progress(console) as progress:
         task = progress.add_task("Reading clips, computing features", total=len(clips) * len(front_ends))
-        features = {
-            front_end: extract_splits(
+        shared = {
+            key: extract_splits(
                 clips,
-                config,
+                spec,
                 cache=default_folder() if command.cache else None,
                 on_clips=lambda n: progress.update(task, advance=n),
             )
-            for front_end, config in front_ends.items()
+            for key, spec in front_ends.items()
         }
-    results: dict[Path, Result] = {}
-    for model, config in configs.items():
-        out = command.out / model if len(models) > 1 else command.out
-        with clock.step(f"fit and score {model}"), make_progress(console) as progress:
-            train, test = features[config.front_end]
-            results[out] = _fit_with_progress(progress, train, test, config, out / TRAINING)
-    pictures: list[Path] = []
-    for (out, result), config in zip(results.items(), configs.values(), strict=True):
-        _, test = features[config.front_end]
-        summaries = summarise(result, seed=config.seed)
-        with clock.step("draw figures"):
-            pictures += write_figures(out, result=result, summaries=summaries, test=test, config=config)
-        write_run(out, result=result, summaries=summaries, config=config, data=source, seconds=clock.seconds)
-        if config.model == "autoencoder":  # another model's run leaves those of an interrupted one alone
-            drop_checkpoints(out / TRAINING, test, config.per)
-        console.print(fits_table(f"{config.model}: models", result.fits))
-        for machine_type, summary in summaries.items():
-            console.print(results_table(f"{machine_type}: {config.model}, one model a {config.per}", summary))
-        if not summaries:
-            console.print(
-                "No AUC: the test clips have no labels of both kinds (give them with --labels FILE)."
-            )
-    _print_remarks(console, results)
-    console.print("Scores, results, settings and report are in")
-    for path in (*results, *pictures):
-        console.print(f"  {path}", highlight=False, soft_wrap=True)
-    return not any(result.failures for result in results.values())
+    return {name: shared[spec.front_ends] for name, spec in specs.items()}
 
 
-def _synthetic_data(command: Run, console: Console, clock: _Clock) -> Path:
+def _synthetic_data(command: Run, console: Console, clock: Clock) -> Path:
     console.print(
         "No --data given: running on a [bold]synthetic slide rail[/], made by adjax's simulator. "
         "It shows that everything works; it says nothing about your machines.",
@@ -240,38 +173,78 @@ def _synthetic_data(command: Run, console: Console, clock: _Clock) -> Path:
     return root
 
 
-def _fit_with_progress(
-    progress: Progress, train: ClipFeatures, test: ClipFeatures, config: RunConfig, checkpoints: Path
-) -> Result:
-    """Fit and score; the autoencoder's bar counts epochs, the others' machines."""
-    total = n_models(test, config.per)
-    if config.model != "autoencoder":
-        name = "Gaussian mixture" if config.model == "gmm" else "Detectors of many views"
-        task = progress.add_task(f"{name}: fitting machines", total=total)
-        return fit_and_score(train, test, config, on_model=lambda name: progress.advance(task))
-    task = progress.add_task("Autoencoder: training epochs", total=total * config.autoencoder.n_epochs)
+def fit_with_progress(
+    progress: Progress,
+    name: str,
+    spec: ModelSpec,
+    train: tuple[ClipFeatures, ...],
+    false_alarm_rate: float,
+    checkpoints: Path | None,
+) -> Model:
+    """Fit, with a bar that counts machines and tells of epochs."""
+    n = sum(
+        len(train[0].clips.machines if d.per == "machine" else train[0].clips.machine_types)
+        for d in spec.detectors
+    )
+    task = progress.add_task(f"{name}: fitting", total=n)
+    epochs = 0
 
-    def on_epoch(loss: Any) -> None:
-        progress.update(task, advance=1, description=f"Autoencoder: training epochs, loss {float(loss):.3g}")
+    def on_step(n_lanes: int, loss: float) -> None:
+        nonlocal epochs
+        epochs += 1
+        progress.update(task, description=f"{name}: fitting, step {epochs}, loss {loss:.3g}")
 
-    return fit_and_score(train, test, config, checkpoints=checkpoints, on_epoch=on_epoch)
+    def on_fit(machine: str) -> None:
+        progress.advance(task)
+
+    watch = Watch(on_fit, on_step)
+    return fit_model(spec, train, false_alarm_rate=false_alarm_rate, checkpoints=checkpoints, watch=watch)
 
 
-def _print_remarks(console: Console, results: dict[Path, Result]) -> None:
-    """Notes and failures; what the models of one run share comes once."""
-    for note in dict.fromkeys(note for result in results.values() for note in result.notes):
+def drop_checkpoints(folder: Path, name: str, clips: ClipTable) -> None:
+    """Delete what a model's fit left for these clips' machines, once the results are safe; nothing else."""
+    for machine in checkpoint_folders(clips):
+        shutil.rmtree(folder / name / machine, ignore_errors=True)
+    for place in (folder / name, folder):
+        with suppress(OSError):  # it is not there, or holds the checkpoints of others
+            place.rmdir()
+
+
+def print_remarks(console: Console, found: Any) -> list[AdjaxError]:
+    """Notes and failures; what the models of one run share comes once. Returns all failures."""
+    found = list(found)
+    notes = [note for model, result in found for note in (*model.record.notes, *result.notes)]
+    for note in dict.fromkeys(notes):
         console.print(f"Note: {escape(note)}", soft_wrap=True)
-    failures = list(dict.fromkeys(str(failure) for result in results.values() for failure in result.failures))
+    for model, _ in found:
+        for own in model.record.held_out:
+            if own.apart:
+                names = escape(", ".join(own.apart[:5]))
+                console.print(
+                    f"Note: {escape(own.machine.label)}: {len(own.apart)} training clips stand apart from the others ({names}): "
+                    "listen to them, they may be anomalous or of another machine",
+                    soft_wrap=True,
+                )
+    errors = [error for model, result in found for error in (*model.record.failures, *result.failures)]
+    failures = {str(error): error for error in errors}
+    print_failures(console, list(failures))
+    return list(failures.values())
+
+
+def print_failures(console: Console, failures: list[str]) -> None:
+    """The first of them."""
     for failure in failures[:MAX_LISTED]:
         console.print(f"[red]Failed:[/] {escape(failure)}", soft_wrap=True)
     if len(failures) > MAX_LISTED:
-        console.print(f"[red]… and {len(failures) - MAX_LISTED} more, all in failures.csv[/]")
+        console.print(f"[red]… and {len(failures) - MAX_LISTED} more, all in {FAILURES}[/]")
 
 
-def _describe(clips: ClipTable) -> str:
+def describe(clips: ClipTable) -> str:
+    """What is there, a line for each machine type."""
     parts = []
     for machine_type in clips.machine_types:
         own = clips.select(machine_type=machine_type)
         counts = f"{len(own.select(split='train'))} training and {len(own.select(split='test'))} test clips"
-        parts.append(f"{machine_type} ({', '.join(own.machine_ids)}): {counts}")
+        ids = ", ".join(name for name in own.machine_ids if name) or "one machine"
+        parts.append(f"{machine_type} ({ids}): {counts}")
     return "\n".join(parts)

@@ -68,7 +68,7 @@ def index_folder(
         raise DataError(f"{root}: no such folder; check the path")
     if not root.is_dir():
         raise DataError(f"{root}: is a file; give the folder that holds the clips")
-    found, rejected = _recognise_all(_audio_files(root))
+    found, rejected = _recognise_all(list_audio(root))
     if not found:
         _explain_nothing(root, rejected)
     if machine_type is not None:
@@ -100,7 +100,7 @@ class _Found(NamedTuple):
     is_raw: bool
 
 
-def _audio_files(root: Path) -> list[Path]:
+def list_audio(root: Path) -> list[Path]:
     """All .wav and .flac files under `root`, sorted; a link back to a folder above it ends there."""
 
     def refuse(error: OSError) -> NoReturn:
@@ -135,6 +135,15 @@ def _recognise_all(paths: list[Path]) -> tuple[list[_Found], list[ClipError]]:
         except ClipError as error:
             rejected.append(error)
     return found, rejected
+
+
+def recognise(path: Path) -> Clip:
+    """A clip as its name and the folders above it say.
+
+    Raises:
+        ClipError: they say nothing that is known.
+    """
+    return _recognise(path).clip
 
 
 def _recognise(path: Path) -> _Found:

@@ -92,7 +92,9 @@ def make_gaussians(
     """
     unknown = {*config.smooth, *config.diagonal} - {*config.views}
     if unknown or min(config.averaged, default=0) < 1:
-        raise SettingsError(f"smooth and diagonal views must be among views, averaged numbers at least 1: {config}")
+        raise SettingsError(
+            f"smooth and diagonal views must be among views, averaged numbers at least 1: {config}"
+        )
     groups = groups_of(config)
 
     def fit(key: Array, training: Training, hyper: GaussiansHyper = hyper) -> tuple[Any, FitInfo]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from adjax.detectors import autoencoder, gaussians, gmm
 from adjax.types import Kind, SettingsError
 
-KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (gaussians.KIND, gmm.KIND, autoencoder.KIND)
-}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (gaussians.KIND, gmm.KIND, autoencoder.KIND)}
 
 
 def kind_of(name: str) -> Kind:

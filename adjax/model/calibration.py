@@ -32,7 +32,7 @@ class Calibration(NamedTuple):
         spread: (n_machines, n_parts) > 0, its root mean square above the mean: only the upper side makes false alarms.
         part_scores: (n_machines, n, n_parts) each part, centred and scaled, in ascending order; +inf after the last.
         scores: (n_machines, n) the fused scores in ascending order; +inf after the last.
-        count: (n_machines,) int32 held-out clips; 0: not calibrated.
+        n_held_out: (n_machines,) int32, how many those are; 0: not calibrated.
         tail: (n_machines,) mean excess of the largest scores, the scale of the tail beyond them.
         part_tail: (n_machines, n_parts) the same of the parts.
         false_alarm_rate: () in (0, 1), at which a clip is called anomalous.
@@ -42,7 +42,7 @@ class Calibration(NamedTuple):
     spread: Array
     part_scores: Array
     scores: Array
-    count: Array
+    n_held_out: Array
     tail: Array
     part_tail: Array
     false_alarm_rate: Array
@@ -79,7 +79,7 @@ def judge(calibration: Calibration, fusion: Fusion, machine: Array, parts: Array
         parts: (n_parts,) float, raw.
     """
     z = (parts - calibration.centre[machine]) / calibration.spread[machine]
-    count = calibration.count[machine]
+    count = calibration.n_held_out[machine]
     part_p, _ = p_values(calibration.part_scores[machine].T, count, calibration.part_tail[machine], z)
     score = _fuse(fusion, z, part_p)
     p_value, beyond = p_values(
@@ -212,7 +212,11 @@ def _fuse_held_out(fusion: Fusion, z: np.ndarray) -> np.ndarray:
         return z.max(axis=1) if fusion == "max" else z.mean(axis=1)
     order = np.sort(z, axis=0)
     higher = np.stack(
-        [len(z) - np.searchsorted(own, column, side="left") for own, column in zip(order.T, z.T, strict=True)], axis=1
+        [
+            len(z) - np.searchsorted(own, column, side="left")
+            for own, column in zip(order.T, z.T, strict=True)
+        ],
+        axis=1,
     )
     return -np.log(higher / len(z)).sum(axis=1)  # its own score counts as the 1 of 1 + higher
 

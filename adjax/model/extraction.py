@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -70,6 +70,7 @@ def extract(
     channel: Channel = 0,
     cache: Path | None = None,
     on_clips: Callable[[int], None] | None = None,
+    none_is_fine: bool = False,
 ) -> ClipFeatures:
     """Read clips and compute their features, a batch at a time.
 
@@ -83,21 +84,21 @@ def extract(
         cache: folder of features already computed, which are read instead, and to which new ones are added (see
             `adjax.data.cache`). None: compute everything.
         on_clips: called with the number of clips that each batch has finished, readable or not.
+        none_is_fine: whether to go on with nothing but failures where not one clip can be read.
 
     Raises:
-        DataError: not one clip can be read.
+        DataError: not one clip can be read, and that is not fine.
         SettingsError: settings out of range.
     """
     compute = compiled_features(config)
     if cache is None:
-        return _extract(
-            clips, config, channel, compute, None, [None] * len(clips), [None] * len(clips), on_clips
-        )
+        nothing: list[None] = [None] * len(clips)
+        return _extract(clips, config, channel, compute, None, nothing, nothing, on_clips, none_is_fine)
     store = ClipCache(cache, settings_key(config, channel), config.n_features)
     try:
         contents = store.contents([clip.path for clip in clips])
         stored = [store.n_rows(content) if content else None for content in contents]
-        return _extract(clips, config, channel, compute, store, contents, stored, on_clips)
+        return _extract(clips, config, channel, compute, store, contents, stored, on_clips, none_is_fine)
     finally:
         store.close()
 
@@ -134,9 +135,10 @@ def _extract(
     channel: Channel,
     compute: Callable[[ClipBatch], np.ndarray],
     store: ClipCache | None,
-    contents: list[Content | None],
-    stored: list[int | None],
+    contents: Sequence[Content | None],
+    stored: Sequence[int | None],
     on_clips: Callable[[int], None] | None,
+    none_is_fine: bool,
 ) -> ClipFeatures:
     """Take from the store what it has (`stored` rows of each clip), compute the rest and add it to the store."""
     report = on_clips or (lambda n: None)
@@ -155,7 +157,7 @@ def _extract(
         infos = store.read_all({i: (content, places[i]) for i in old if (content := contents[i])})
         if len(infos) < len(old):  # the others are gone or damaged: compute them
             stored = [n if i in infos else None for i, n in enumerate(stored)]
-            return _extract(clips, config, channel, compute, store, contents, stored, on_clips)
+            return _extract(clips, config, channel, compute, store, contents, stored, on_clips, none_is_fine)
         report(len(old))
     batches: Iterable[LoadedBatch] = ()
     failures: list[ClipError] = []
@@ -178,7 +180,7 @@ def _extract(
             report(len(loaded.rows) + len(loaded.failures))
     for write in writes:
         write.result()  # a disk that refuses is no error; a bug is
-    if not infos:
+    if not infos and not none_is_fine:
         raise DataError(f"none of the {len(clips)} clips can be read; the first: {failures[0]}")
     notes = describe(infos.values(), sr=config.sr, channel=channel)
     if old:

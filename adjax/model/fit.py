@@ -75,7 +75,9 @@ def fit_model(
     check_rate(false_alarm_rate)
     every = [train] * len(spec.detectors) if isinstance(train, ClipFeatures) else list(train)
     if len(every) != len(spec.detectors):
-        raise SettingsError(f"{len(every)} sets of features for {len(spec.detectors)} detectors: give one for each")
+        raise SettingsError(
+            f"{len(every)} sets of features for {len(spec.detectors)} detectors: give one for each"
+        )
     for detector, features in zip(spec.detectors, every, strict=True):
         if features.rows.shape[1] != detector.features.n_features:
             raise SettingsError(
@@ -145,7 +147,9 @@ def fit_model(
 def check_rate(false_alarm_rate: float) -> None:
     """Raise SettingsError unless it is a rate."""
     if not 0 < false_alarm_rate < 1:
-        raise SettingsError(f"false_alarm_rate={false_alarm_rate}: give a share of normal clips between 0 and 1")
+        raise SettingsError(
+            f"false_alarm_rate={false_alarm_rate}: give a share of normal clips between 0 and 1"
+        )
 
 
 @dataclass(frozen=True)
@@ -209,7 +213,9 @@ def _fit_detector(
         chosen = np.flatnonzero(np.isin(model[machine], members))
         inside = np.searchsorted(members, model[machine[chosen]])
         name = models[members[0]].label if len(members) == 1 else (str(this) if this else "all machines")
-        options = EngineOptions(checkpoints / _folder(models[members[0]]) if checkpoints else None, watch.on_step)
+        options = EngineOptions(
+            checkpoints / _folder(models[members[0]]) if checkpoints else None, watch.on_step
+        )
         group = features.at(chosen.tolist())
         names = [models[i] for i in members]
         try:
@@ -227,12 +233,20 @@ def _fit_detector(
             losses = found.losses[last] if len(members) == 1 else ()
             fits.append(
                 Fit(
-                    own.kind, *models[i], n_clips, int(found.n_vectors[j]), float(found.objective[last, j]),
-                    int(found.n_steps[last, j]), int(status[i]), tuple(np.asarray(losses).tolist()),
+                    own.kind,
+                    *models[i],
+                    n_clips,
+                    int(found.n_vectors[j]),
+                    float(found.objective[last, j]),
+                    int(found.n_steps[last, j]),
+                    int(status[i]),
+                    tuple(np.asarray(losses).tolist()),
                 )  # fmt: skip
             )
         if spec.calibration != "none":
-            _score_held_out(own, found.params, group, inside, [lane.of(chosen) for lane in lanes], chosen, parts)
+            _score_held_out(
+                own, found.params, group, inside, [lane.of(chosen) for lane in lanes], chosen, parts
+            )
         if watch.on_fit:
             watch.on_fit(name)
     if not collected:
@@ -248,7 +262,9 @@ def _fit_detector(
                     "learning rate, or standardise the features"
                 )
             )
-    standardizer, params = jax.tree.map(lambda *leaves: np.stack(leaves), *(collected.get(i, stand_in) for i in range(len(models))))
+    standardizer, params = jax.tree.map(
+        lambda *leaves: np.stack(leaves), *(collected.get(i, stand_in) for i in range(len(models)))
+    )
     numbers = DetectorParams(model, standardizer, params, _typical(own, features, machine, len(machines)))
     mates = np.array([scope.index(scope[m]) for m in model])
     return _FittedDetector(
@@ -289,7 +305,9 @@ def _typical(spec: DetectorSpec, features: ClipFeatures, machine: np.ndarray, n_
     n_bands = replace(config, pooling="none").n_features
     owner = np.repeat(machine, np.diff(features.offsets))
     bands = features.rows[:, :n_bands]
-    return np.stack([bands[owner == m].mean(axis=0, dtype=np.float64) for m in range(n_machines)]).astype(np.float32)
+    return np.stack([bands[owner == m].mean(axis=0, dtype=np.float64) for m in range(n_machines)]).astype(
+        np.float32
+    )
 
 
 def _keep(params: DetectorParams, machines: np.ndarray) -> DetectorParams:
@@ -307,7 +325,8 @@ def _finite(
     for features in every:
         bad |= dict.fromkeys(not_finite(features))
     failures += [
-        ClipError(every[0].clips[i].path, "its features are not finite: scale the samples to [-1, 1]") for i in bad
+        ClipError(every[0].clips[i].path, "its features are not finite: scale the samples to [-1, 1]")
+        for i in bad
     ]
     keep = [i for i in range(len(group)) if i not in bad]
     return ([own.at(keep) if bad else own for own in every]), group[keep]

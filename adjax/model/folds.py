@@ -25,7 +25,9 @@ def fold_of_clips(machine: np.ndarray, group: np.ndarray, n_folds: int) -> np.nd
     fold = np.zeros(len(machine), np.int64)
     for own in np.unique(machine):
         clips = np.flatnonzero(machine == own)
-        _, first, place, size = np.unique(group[clips], return_index=True, return_inverse=True, return_counts=True)
+        _, first, place, size = np.unique(
+            group[clips], return_index=True, return_inverse=True, return_counts=True
+        )
         order = np.argsort(first)  # groups as they come
         middle = np.empty(len(size))
         middle[order] = np.cumsum(size[order]) - size[order] / 2

@@ -68,7 +68,9 @@ def load_model(folder: Path | str) -> Model:
         params = load_arrays(folder, _template(spec, settings["shapes"], len(machines)))
         return Model(spec, params, machines, records.from_json(settings["record"]))
     except (SettingsError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{folder}: its settings cannot be used ({error}); take a sound copy, or train it anew") from error
+        raise StoreError(
+            f"{folder}: its settings cannot be used ({error}); take a sound copy, or train it anew"
+        ) from error
 
 
 def _shapes(model: Model) -> dict[str, Any]:
@@ -90,10 +92,17 @@ def _template(spec: specs.ModelSpec, shapes: dict[str, Any], n_machines: int) ->
     detectors = []
     for own, n_models, n_bands in zip(spec.detectors, shapes["n_models"], shapes["n_bands"], strict=True):
         n_features = own.features.n_features
-        standardizer = Standardizer(array(n_models, n_features), array(n_models, n_features)) if own.standardize else None
+        standardizer = (
+            Standardizer(array(n_models, n_features), array(n_models, n_features))
+            if own.standardize
+            else None
+        )
         detectors.append(
             DetectorParams(
-                array(n_machines, dtype=np.int32), standardizer, _abstract_fit(own, n_models), array(n_machines, n_bands)
+                array(n_machines, dtype=np.int32),
+                standardizer,
+                _abstract_fit(own, n_models),
+                array(n_machines, n_bands),
             )
         )
     k, n = shapes["n_parts"], shapes["n_held_out"]
@@ -115,6 +124,7 @@ def _abstract_fit(spec: specs.DetectorSpec, n_models: int) -> Any:
         n = jax.ShapeDtypeStruct((_ROWS,), jnp.int32)
         training = Training(rows, weight, n, n, n, jax.ShapeDtypeStruct((n_models,), jnp.uint32))
         return jax.eval_shape(lambda key, training: made.fit(key, training, hyper)[0], key, training)
-    else:
-        params = jax.eval_shape(lambda key, rows, weight: made.fit(key, rows, weight, hyper)[0], key, rows, weight)
+    params = jax.eval_shape(
+        lambda key, rows, weight: made.fit(key, rows, weight, hyper)[0], key, rows, weight
+    )
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((n_models, *leaf.shape), leaf.dtype), params)

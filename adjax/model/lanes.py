@@ -209,7 +209,15 @@ def _fit_lanes(
         keys = _lane_keys(own, np.asarray(numbers, np.uint32))
         lanes = np.arange(len(numbers))
         fitted = fit_rows(
-            kind, spec.config, spec.hyper, keys, training.rows[None], weights, np.zeros_like(lanes), lanes, options
+            kind,
+            spec.config,
+            spec.hyper,
+            keys,
+            training.rows[None],
+            weights,
+            np.zeros_like(lanes),
+            lanes,
+            options,
         )
     params, info = jax.tree.map(lambda leaf: leaf[:, None], (fitted.params, fitted.info))
     return Fitted(params, info, fitted.losses, fitted.remarks)
@@ -265,7 +273,9 @@ def _fit_joint(spec: DetectorSpec, keys: Array, training: Training, weights: Arr
 
 def _lane_keys(key: Array, numbers: np.ndarray) -> Array:
     """(n_lanes,) keys; that of number 0 is the key itself, so that held-out fits never change the model."""
-    return jax.vmap(lambda n: jax.lax.cond(n == 0, lambda: key, lambda: jax.random.fold_in(key, n)))(jnp.asarray(numbers))
+    return jax.vmap(lambda n: jax.lax.cond(n == 0, lambda: key, lambda: jax.random.fold_in(key, n)))(
+        jnp.asarray(numbers)
+    )
 
 
 def pad_rows(rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

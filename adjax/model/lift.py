@@ -28,7 +28,9 @@ def make_detector(spec: DetectorSpec) -> Detector:
     return per_machine(made, kind_of(spec.kind).name, spec.pooling, spec.percentile)
 
 
-def per_machine(rows: RowDetector, part: str, pooling: ScorePooling = "mean", percentile: float = 95.0) -> Detector:
+def per_machine(
+    rows: RowDetector, part: str, pooling: ScorePooling = "mean", percentile: float = 95.0
+) -> Detector:
     """Lift a detector that knows one machine's rows.
 
     Each machine is fitted alone, by a key of its own name; a clip's score is the pooled score of its rows (or of the

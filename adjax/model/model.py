@@ -66,7 +66,9 @@ class Model:
         if not 0 < rate < 1:
             raise SettingsError(f"false_alarm_rate={rate}: give a share of normal clips between 0 and 1")
         if not self.calibrated:
-            raise SettingsError("this model was fitted with calibration='none': it has no p-values to decide by")
+            raise SettingsError(
+                "this model was fitted with calibration='none': it has no p-values to decide by"
+            )
         calibration = self.params.calibration._replace(false_alarm_rate=np.float32(rate))
         return replace(self, params=self.params._replace(calibration=calibration))
 
@@ -75,7 +77,7 @@ class Model:
         found = {}
         calibration = self.params.calibration
         for number, machine in enumerate(self.machines):
-            n = int(calibration.count[number])
+            n = int(calibration.n_held_out[number])
             scores = np.asarray(calibration.scores[number][:n], np.float64)
             rows = []
             for rate in rates if n else ():
@@ -135,7 +137,9 @@ class Model:
                 else:
                     failures.append(error)
         failures += [
-            FitError(f"{name.label} is not in the model (it could not be fitted): its {n} clips have no score")
+            FitError(
+                f"{name.label} is not in the model (it could not be fitted): its {n} clips have no score"
+            )
             for name, n in strangers.items()
         ]
         parts = np.full((len(clips), len(self.part_names)), np.nan, np.float32)
@@ -164,7 +168,9 @@ class Model:
                 else "its features are not finite: scale the samples to [-1, 1]"
             )
             failures.append(ClipError(clips[int(i)].path, reason))
-        return self._result(every[0].at(np.flatnonzero(good).tolist()), place[good], parts[good], failures, notes)
+        return self._result(
+            every[0].at(np.flatnonzero(good).tolist()), place[good], parts[good], failures, notes
+        )
 
     def _result(
         self,
@@ -209,6 +215,7 @@ def extract_for(
     *,
     cache: Path | None = None,
     on_clips: Callable[[int], None] | None = None,
+    none_is_fine: bool = False,
 ) -> tuple[ClipFeatures, ...]:
     """Features of clips for each detector of a specification, each front end once; see `extract`.
 
@@ -221,7 +228,14 @@ def extract_for(
         if not isinstance(front_end, FeatureConfig):
             raise SettingsError("this model takes vectors from elsewhere, not recordings")
         if front_end not in found:
-            found[front_end] = extract(clips, front_end, channel=spec.channel, cache=cache, on_clips=on_clips)
+            found[front_end] = extract(
+                clips,
+                front_end,
+                channel=spec.channel,
+                cache=cache,
+                on_clips=on_clips if not found else None,  # a clip counts once
+                none_is_fine=none_is_fine,
+            )
     return tuple(found[front_end] for front_end in spec.front_ends if isinstance(front_end, FeatureConfig))
 
 

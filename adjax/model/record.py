@@ -71,7 +71,9 @@ def to_json(record: Record) -> dict[str, Any]:
     return {
         "fits": [asdict(fit) for fit in record.fits],
         "failures": [
-            {"file": error.path, "reason": error.reason} if isinstance(error, ClipError) else {"reason": str(error)}
+            {"file": error.path, "reason": error.reason}
+            if isinstance(error, ClipError)
+            else {"reason": str(error)}
             for error in record.failures
         ],
         "notes": list(record.notes),
@@ -100,7 +102,9 @@ def from_json(found: Mapping[str, Any]) -> Record:
         ),
         notes=tuple(found["notes"]),
         held_out=tuple(
-            HeldOut(MachineId(*own["machine"]), tuple(own["names"]), np.array(own["scores"]), tuple(own["apart"]))
+            HeldOut(
+                MachineId(*own["machine"]), tuple(own["names"]), np.array(own["scores"]), tuple(own["apart"])
+            )
             for own in found["held_out"]
         ),
         n_clips=found["n_clips"],

@@ -47,7 +47,9 @@ class ModelParams(NamedTuple):
     calibration: Calibration
 
 
-def score_clip(spec: ModelSpec, params: ModelParams, machine: Array, samples: Array, n_valid: Array) -> ClipScore:
+def score_clip(
+    spec: ModelSpec, params: ModelParams, machine: Array, samples: Array, n_valid: Array
+) -> ClipScore:
     """Score one clip.
 
     Args:
@@ -70,7 +72,9 @@ def score_clip(spec: ModelSpec, params: ModelParams, machine: Array, samples: Ar
     return judge(params.calibration, spec.fusion, machine, jnp.concatenate(parts))
 
 
-def score_rows(spec: DetectorSpec, params: DetectorParams, machine: Array, rows: Array, weight: Array) -> Array:
+def score_rows(
+    spec: DetectorSpec, params: DetectorParams, machine: Array, rows: Array, weight: Array
+) -> Array:
     """(n_parts,) raw parts of one clip's rows (n_rows, n_features), of `weight` (n_rows,) 1 and then 0 for padding."""
     model = params.model[machine]
     if params.standardizer is not None:
@@ -80,7 +84,9 @@ def score_rows(spec: DetectorSpec, params: DetectorParams, machine: Array, rows:
     return make_detector(spec).score(params.params, model, rows, weight)
 
 
-def explain_clip(spec: ModelSpec, params: ModelParams, machine: Array, samples: Array, n_valid: Array) -> Array:
+def explain_clip(
+    spec: ModelSpec, params: ModelParams, machine: Array, samples: Array, n_valid: Array
+) -> Array:
     """Where in time and frequency a clip's score comes from.
 
     Gradients of the score are added up along the straight way from the machine's typical frame to the clip's frames

@@ -66,15 +66,21 @@ class DetectorSpec:
         """
         made = kind_of(self.kind).make(self.config, self.hyper)
         pooled = self.features.pooling != "none"
+        if not isinstance(made, RowDetector) and self.pooling != "mean":
+            raise SettingsError(f"{self.kind} scores whole clips: leave the pooling of scores at its default")
         if isinstance(made, RowDetector):
             if self.pooling not in get_args(ScorePooling):
                 raise SettingsError(f"pooling={self.pooling!r} is not one of {get_args(ScorePooling)}")
             if not 0 <= self.percentile <= 100:
                 raise SettingsError(f"percentile={self.percentile} of scores must lie in [0, 100]")
             if self.pooling == "std" and pooled:
-                raise SettingsError("pooled features give one score per clip, which has no standard deviation")
+                raise SettingsError(
+                    "pooled features give one score per clip, which has no standard deviation"
+                )
             if made.n_context > 1 and pooled:
-                raise SettingsError(f"pooled features have one row per clip: set n_context of the {self.kind} to 1")
+                raise SettingsError(
+                    f"pooled features have one row per clip: set n_context of the {self.kind} to 1"
+                )
         return made
 
 
@@ -139,11 +145,16 @@ def names() -> tuple[str, ...]:
     return (AUTO, *KINDS, *recipes)
 
 
+def everything() -> tuple[str, ...]:
+    """Names of models that together have every kind: "auto" and the kinds that are not in it."""
+    return (AUTO, *list(KINDS)[1:])
+
+
 def make_spec(
     name: str = AUTO,
     *,
     settings: Mapping[str, Any] | None = None,
-    features: FeatureConfig | VectorConfig | None = None,
+    features: FeatureConfig | VectorConfig | Mapping[str, Any] | None = None,
     **others: Any,
 ) -> ModelSpec:
     """The settings of a model by its name.
@@ -151,7 +162,7 @@ def make_spec(
     Args:
         name: one of `names()`; several joined by "+" are fused.
         settings: fields of the kinds' configs and hypers, by name.
-        features: the front end; None: the kind's or recipe's own.
+        features: the front end, or the fields to change in the kind's or recipe's own.
         **others: fields of `ModelSpec` and `DetectorSpec`.
 
     Raises:
@@ -181,7 +192,7 @@ def _detector(
     name: str,
     wanted: Mapping[str, Any],
     used: set[str],
-    features: FeatureConfig | VectorConfig | None,
+    features: FeatureConfig | VectorConfig | Mapping[str, Any] | None,
     own: Mapping[str, Any],
 ) -> DetectorSpec:
     kind_name, _, recipe = (next(iter(KINDS)) if name == AUTO else name).partition(":")
@@ -189,10 +200,13 @@ def _detector(
         raise SettingsError(f"there is no model {name!r}; there are {', '.join(names())}")
     kind = KINDS[kind_name]
     config, hints = kind.recipes[recipe] if recipe else (kind.config(), {})
-    features = replace(FeatureConfig(), **hints) if features is None else features
+    if features is None or isinstance(features, Mapping):
+        features = replace(FeatureConfig(), **{**hints, **(features or {})})
     if kind.rows == "views" and isinstance(features, FeatureConfig):
         if (features.kind, features.pooling) not in (("log-mel", "none"), ("log-mel", "views")):
-            raise SettingsError(f"{name} takes log-mels as they are: leave features and clip pooling at their defaults")
+            raise SettingsError(
+                f"{name} takes log-mels as they are: leave features and clip pooling at their defaults"
+            )
         features = replace(features, pooling="views")
     if features.pooling != "none":
         config = kind.for_clips(config)
@@ -244,7 +258,9 @@ def _parse(name: str, text: str, wanted: Any, default: Any) -> Any:
         return text
     try:
         if isinstance(default, bool):
-            return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[text.lower()]
+            return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[
+                text.lower()
+            ]
         if isinstance(default, tuple):
             kind = type(default[0]) if default else str
             return tuple(kind(item) for item in text.split(","))
@@ -260,9 +276,13 @@ def to_json(spec: ModelSpec) -> dict[str, Any]:
     found = dataclasses.asdict(spec)
     found["detectors"] = [
         {
-            **{f.name: getattr(d, f.name) for f in dataclasses.fields(d) if f.name not in ("config", "hyper")},
+            **{
+                f.name: getattr(d, f.name) for f in dataclasses.fields(d) if f.name not in ("config", "hyper")
+            },
             "config": dataclasses.asdict(d.config),
-            "hyper": {key: None if value is None else float(value) for key, value in d.hyper._asdict().items()},
+            "hyper": {
+                key: None if value is None else float(value) for key, value in d.hyper._asdict().items()
+            },
             "features": {"from": type(d.features).__name__, **dataclasses.asdict(d.features)},
         }
         for d in spec.detectors
@@ -289,9 +309,17 @@ def _detector_from(found: Mapping[str, Any]) -> DetectorSpec:
     front_end = {"FeatureConfig": FeatureConfig, "VectorConfig": VectorConfig}[features.pop("from")]
     hyper = kind.hyper(**found["hyper"])
     hyper = type(hyper)(
-        *(int(v) if v is not None and isinstance(getattr(kind.hyper(), f), int) else v for f, v in hyper._asdict().items())
+        *(
+            int(v) if v is not None and isinstance(getattr(kind.hyper(), f), int) else v
+            for f, v in hyper._asdict().items()
+        )
     )
-    own = {**found, "config": _build(kind.config, found["config"]), "hyper": hyper, "features": _build(front_end, features)}
+    own = {
+        **found,
+        "config": _build(kind.config, found["config"]),
+        "hyper": hyper,
+        "features": _build(front_end, features),
+    }
     return _build(DetectorSpec, own)
 
 

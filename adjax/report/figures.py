@@ -17,7 +17,7 @@ from adjax.data.clips import Clip
 from adjax.evaluation.metrics import MAX_FPR
 from adjax.features.mel import hz_to_mel, log_mel_spectrogram
 from adjax.features.recipes import FeatureConfig
-from adjax.pipeline import Result
+from adjax.model.result import Result
 
 NORMAL, ANOMALOUS = "#2166ac", "#d6604d"
 

@@ -1,52 +1,91 @@
-"""The folder of a run: DCASE files, settings, report and figures."""
+"""The folder of a run: DCASE files, scores of all clips, settings, report and figures."""
 
 from __future__ import annotations
 
 import csv
-import json
-import platform
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from adjax.evaluation.dcase_files import score_file_name, write_results, write_scores
-from adjax.pipeline import ClipFeatures, Result, RunConfig
-from adjax.report import figures
+from adjax.features.recipes import FeatureConfig
+from adjax.model.model import Model
+from adjax.model.record import versions
+from adjax.model.result import Result
+from adjax.model.spec import ModelSpec, to_json
 from adjax.report.tables import Summary
-from adjax.results import LaneScores
-from adjax.types import STATUS_NAMES, ClipError
+from adjax.store import write_json
+from adjax.types import STATUS_NAMES, AdjaxError, ClipError
 
-PACKAGES = ("adjax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "soundfile", "soxr")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on, and the device."""
-    device = jax.devices()[0]
-    return {
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "device": f"{device.platform}: {device.device_kind}",
-    }
+SCORES, FAILURES = "scores.csv", "failures.csv"
+COLUMNS = ("file", "machine_type", "machine_id", "score", "p_value", "decision", "part", "flags")
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write a mapping as indented JSON."""
-    path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+@contextmanager
+def score_writer(path: Path) -> Iterator[Any]:
+    """A CSV of scores that appears whole; `write_rows` fills it, as often as there are results."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            yield writer
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_rows(writer: Any, result: Result, *, full_path: bool = False) -> None:
+    """A row for each clip, in order: COLUMNS. Numbers keep all their digits; a p-value that is not known is empty.
+
+    Args:
+        writer: of `score_writer`.
+        result: what to write.
+        full_path: whether "file" is the path as it was given, and not the clip's name.
+    """
+    for i, clip in enumerate(result.clips):
+        p_value = result.p_values[i]
+        flags = [str(flag) for flag in result.flags[i]]
+        if result.extrapolated[i]:
+            flags.append("extrapolated: the p-value lies beyond all held-out clips")
+        writer.writerow(
+            [
+                str(clip.path) if full_path else clip.name,
+                *clip.machine,
+                repr(float(result.scores[i])),
+                "" if np.isnan(p_value) else repr(float(p_value)),
+                result.verdicts[i],
+                result.loudest[i],
+                "; ".join(flags),
+            ]
+        )
+
+
+def write_failures(path: Path, failures: tuple[AdjaxError, ...]) -> Path | None:
+    """`file,reason` of everything that could not be used; no file where there is nothing."""
+    path.unlink(missing_ok=True)
+    if not failures:
+        return None
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["file", "reason"])
+        for error in failures:
+            writer.writerow([error.path, error.reason] if isinstance(error, ClipError) else ["", str(error)])
     return path
 
 
 def write_run(
     out: Path,
     *,
+    model: Model,
     result: Result,
     summaries: Mapping[str, Summary],
-    config: RunConfig,
     data: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> list[Path]:
@@ -54,9 +93,9 @@ def write_run(
 
     Args:
         out: folder, made if missing; files of an earlier run of the same name are replaced.
-        result: the scores.
+        model: that was fitted.
+        result: the scores of the test clips.
         summaries: metrics of the labelled machine types.
-        config: the settings.
         data: where the clips came from.
         seconds: how long each step took.
 
@@ -64,92 +103,95 @@ def write_run(
         The files, settings first.
     """
     out.mkdir(parents=True, exist_ok=True)
-    settings = {"data": data, "settings": asdict(config), "versions": versions()}
-    files = [write_json(out / "settings.json", settings)]
-    for machine_type in result.clips.machine_types:
-        for machine_id in result.of(machine_type)[0].machine_ids:
-            clips, scores = result.of(machine_type, machine_id)
-            files.append(out / score_file_name(machine_type, machine_id))
-            write_scores(files[-1], clips.names, scores)
-    (out / "lanes.csv").unlink(missing_ok=True)  # of an earlier run of another model
-    if result.lanes:
-        files.append(out / "lanes.csv")
-        write_lanes(files[-1], result)
+    settings = {
+        "data": data,
+        "model": to_json(model.spec),
+        "false_alarm_rate": model.false_alarm_rate,
+        "versions": versions(),
+    }
+    files = [write_json(out / "settings.json", settings), out / SCORES]
+    with score_writer(files[-1]) as writer:
+        write_rows(writer, result)
+    for machine in result.clips.machines:
+        clips, scores = result.of(*machine)
+        files.append(out / score_file_name(*machine))
+        write_scores(files[-1], clips.names, scores)
+    (out / "parts.csv").unlink(missing_ok=True)  # of an earlier run of another model
+    if len(result.part_names) > 1:
+        files.append(write_parts(out / "parts.csv", result))
     (out / "result.csv").unlink(missing_ok=True)  # of an earlier run with labels
     if summaries:
         files.append(out / "result.csv")
         write_results(files[-1], {name: summary.by_id for name, summary in summaries.items()})
+    failures = (*model.record.failures, *result.failures)
     report: dict[str, Any] = {
         "metrics": {name: asdict(summary) for name, summary in summaries.items()},
-        "fits": [{**asdict(fit), "status": STATUS_NAMES[fit.status]} for fit in result.fits],
-        "failures": [str(failure) for failure in result.failures],
-        "notes": list(result.notes),
+        "fits": [{**asdict(fit), "status": STATUS_NAMES[fit.status]} for fit in model.record.fits],
+        "failures": [str(failure) for failure in failures],
+        "notes": list(dict.fromkeys((*model.record.notes, *result.notes))),
+        "held_out": describe_held_out(model),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
-    if result.lanes:
-        report["lanes"] = describe_lanes(result.lanes)
+    if len(result.part_names) > 1:
+        report["loudest part"] = {name: result.loudest.count(name) for name in result.part_names}
     files.append(write_json(out / "report.json", report))
-    (out / "failures.csv").unlink(missing_ok=True)
-    if result.failures:
-        files.append(out / "failures.csv")
-        with open(files[-1], "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["file", "reason"])
-            for error in result.failures:
-                writer.writerow(
-                    [error.path, error.reason] if isinstance(error, ClipError) else ["", str(error)]
-                )
+    if written := write_failures(out / FAILURES, failures):
+        files.append(written)
     return files
 
 
-def write_lanes(path: Path, result: Result) -> None:
-    """Write which of the fused detectors spoke for each clip, and what all of them said."""
-    assert result.lanes is not None
-    with open(path, "w", newline="", encoding="utf-8") as file:
+def write_parts(path: Path, result: Result) -> Path:
+    """Write all parts of every clip's score."""
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["file", "machine_type", "machine_id", "score", "loudest", *result.lanes.names])
-        columns = (result.clips, result.scores, result.lanes.loudest, result.lanes.z)
-        for clip, score, loudest, z in zip(*columns, strict=True):
-            machine = (clip.machine_type, clip.machine_id)
-            writer.writerow([clip.name, *machine, f"{score:.4f}", loudest, *(f"{one:.3f}" for one in z)])
+        writer.writerow(["file", "machine_type", "machine_id", "score", "loudest", *result.part_names])
+        for clip, score, loudest, parts in zip(
+            result.clips, result.scores, result.loudest, result.parts, strict=True
+        ):
+            writer.writerow(
+                [clip.name, *clip.machine, f"{score:.4f}", loudest, *(f"{one:.3f}" for one in parts)]
+            )
+    return path
 
 
-def describe_lanes(lanes: LaneScores) -> dict[str, Any]:
-    """How often each lane spoke, and quantiles of what normal clips score when they are held out of the fit."""
+def describe_held_out(model: Model) -> dict[str, Any]:
+    """Quantiles of what normal clips score when they are held out of the fit, and which of them stand apart."""
     levels = (0.5, 0.9, 0.95, 0.99, 1.0)
     return {
-        "clips it was the loudest of": {name: lanes.loudest.count(name) for name in lanes.names},
-        "held-out normal clips": {
-            " ".join(machine).strip(): {
-                "clips": len(scores),
-                "quantiles": {str(level): float(np.quantile(scores, level)) for level in levels},
-            }
-            for machine, scores in lanes.held_out.items()
-        },
+        own.machine.label: {
+            "clips": len(own.scores),
+            "quantiles": {str(level): float(np.quantile(own.scores, level)) for level in levels},
+            "apart": list(own.apart),
+        }
+        for own in model.record.held_out
     }
 
 
-def write_figures(
-    out: Path, *, result: Result, summaries: Mapping[str, Summary], test: ClipFeatures, config: RunConfig
-) -> list[Path]:
-    """Draw an autoencoder's losses and, of labelled machine types, spectrograms, score histograms, ROC curves."""
+def write_figures(out: Path, *, model: Model, result: Result, summaries: Mapping[str, Summary]) -> list[Path]:
+    """Draw the losses of what trains in epochs and, of labelled machine types, spectrograms, histograms, ROC curves."""
+    from adjax.report import figures  # matplotlib takes its time
+
+    spec: ModelSpec = model.spec
     files = []
-    for machine_type in {fit.machine_type: None for fit in result.fits if fit.losses}:
-        fits = [fit for fit in result.fits if fit.machine_type == machine_type]
+    trained = [fit for fit in model.record.fits if fit.losses]
+    for machine_type in {fit.machine_type: None for fit in trained}:
+        fits = [fit for fit in trained if fit.machine_type == machine_type]
         figure = figures.loss_curves(
             np.array([fit.losses for fit in fits]).T, None, [fit.machine_id or machine_type for fit in fits]
         )
         files.append(figures.save(figure, out / "figures" / f"{machine_type}_losses.png"))
+    front_end = spec.detectors[0].features
     for machine_type in summaries:
-        first = {}
-        for label, name in ((0, "normal"), (1, "anomalous")):
-            clip = next(c for c in test.clips if c.machine_type == machine_type and c.label == label)
-            first[f"{machine_type} {clip.machine_id}, {name}"] = clip
         drawn = {
-            "spectrograms": figures.spectrograms(first, config.features, channel=config.channel),
             "scores": figures.score_histograms(result, machine_type),
             "roc": figures.roc_curves(result, machine_type),
         }
+        if isinstance(front_end, FeatureConfig):
+            first = {}
+            for label, name in ((0, "normal"), (1, "anomalous")):
+                clip = next(c for c in result.clips if c.machine_type == machine_type and c.label == label)
+                first[f"{clip.machine.label}, {name}"] = clip
+            drawn["spectrograms"] = figures.spectrograms(first, front_end, channel=spec.channel)
         files += [
             figures.save(figure, out / "figures" / f"{machine_type}_{name}.png")
             for name, figure in drawn.items()

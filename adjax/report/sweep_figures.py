@@ -7,27 +7,27 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from adjax.sweep import LaneResult
+from adjax.sweep import TrialResult
 
 
-def heat_maps(lanes: Sequence[LaneResult], across: str, down: str) -> Figure:
+def heat_maps(trials: Sequence[TrialResult], across: str, down: str) -> Figure:
     """AUC against two settings, a panel a machine; the mean over everything else.
 
     Args:
-        lanes: with AUC; those without are left out.
+        trials: with AUC; those without are left out.
         across: dotted name of the setting on the horizontal axis.
         down: of the one on the vertical axis.
     """
-    measured = [lane for lane in lanes if np.isfinite(lane.auc)]
-    machines = list(dict.fromkeys((lane.machine_type, lane.machine_id) for lane in measured))
-    columns, rows = (list(dict.fromkeys(lane.settings[name] for lane in lanes)) for name in (across, down))
+    measured = [trial for trial in trials if np.isfinite(trial.auc)]
+    machines = list(dict.fromkeys((trial.machine_type, trial.machine_id) for trial in measured))
+    columns, rows = (list(dict.fromkeys(trial.settings[name] for trial in trials)) for name in (across, down))
     panels = []
     for machine in machines:
         cells: dict[tuple[int, int], list[float]] = {}
-        for lane in measured:
-            if (lane.machine_type, lane.machine_id) == machine:
-                place = rows.index(lane.settings[down]), columns.index(lane.settings[across])
-                cells.setdefault(place, []).append(lane.auc)
+        for trial in measured:
+            if (trial.machine_type, trial.machine_id) == machine:
+                place = rows.index(trial.settings[down]), columns.index(trial.settings[across])
+                cells.setdefault(place, []).append(trial.auc)
         panel = np.full((len(rows), len(columns)), np.nan)
         for place, values in cells.items():
             panel[place] = np.mean(values)
@@ -57,7 +57,7 @@ def heat_maps(lanes: Sequence[LaneResult], across: str, down: str) -> Figure:
 
 
 def factor_effects(effects: dict[str, dict[str, tuple[float, float, float]]]) -> Figure:
-    """What each value of each setting does to the AUC: its difference from the mean over all lanes.
+    """What each value of each setting does to the AUC: its difference from the mean over all trials.
 
     Args:
         effects: setting -> value -> (difference, low, high).

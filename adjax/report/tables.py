@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from adjax.evaluation.metrics import Metrics, arithmetic_mean, auc_interval, evaluate, harmonic_mean
-from adjax.pipeline import Fit, Result
+from adjax.model.model import RATES, Model
+from adjax.model.result import ANOMALOUS, Fit, Result
 from adjax.types import STATUS_NAMES
 
 Published = Mapping[str, Mapping[str, tuple[float, float]]]  # system -> machine id (or "mean") -> (AUC, pAUC)
@@ -88,13 +90,69 @@ def results_table(title: str, summary: Summary, published: Published | None = No
 def fits_table(title: str, fits: tuple[Fit, ...]) -> Table:
     """How each model's fit ended."""
     table = Table(title=title, title_justify="left")
-    for name in ("machine", "clips", "vectors", "steps", "objective", "ended"):
-        table.add_column(name, justify="left" if name in ("machine", "ended") else "right")
+    for name in ("detector", "machine", "clips", "vectors", "steps", "objective", "ended"):
+        table.add_column(name, justify="left" if name in ("detector", "machine", "ended") else "right")
     for fit in fits:
-        name = f"{fit.machine_type} {fit.machine_id or '(all)'}"
+        name = escape(" ".join(part for part in (fit.machine_type, fit.machine_id) if part))
         counts = (str(fit.n_clips), f"{fit.n_vectors:,}", str(fit.n_steps))
-        table.add_row(name, *counts, f"{fit.objective:.4g}", STATUS_NAMES[fit.status])
+        table.add_row(fit.kind, name, *counts, f"{fit.objective:.4g}", STATUS_NAMES[fit.status])
     return table
+
+
+def decisions_table(title: str, result: Result) -> Table:
+    """For each machine how many clips of each label were called anomalous."""
+    table = Table(title=title, title_justify="left")
+    for name in ("machine", "normal clips called anomalous", "anomalous clips found", "clips without label"):
+        table.add_column(name, justify="left" if name == "machine" else "right")
+    for machine in result.clips.machines:
+        places = result.places(*machine)
+        labels, called = result.clips.labels[places], result.decisions[places] == ANOMALOUS
+        cells = [_share(called[labels == label]) for label in (0, 1, -1)]
+        table.add_row(escape(machine.label), *cells)
+    return table
+
+
+def thresholds_table(model: Model, rates: Sequence[float] = RATES) -> Table:
+    """For each machine the score above which a clip is anomalous, at several rates of false alarms."""
+    chosen = sorted({*rates, model.false_alarm_rate})
+    table = Table(
+        title="Threshold of the score by rate of false alarms (* beyond all held-out clips, extrapolated)",
+        title_justify="left",
+    )
+    table.add_column("machine")
+    table.add_column("held-out clips", justify="right")
+    for rate in chosen:
+        mark = " (now)" if rate == model.false_alarm_rate else ""
+        table.add_column(f"{rate:.4g}{mark}", justify="right")
+    counts = model.params.calibration.n_held_out
+    for (name, rows), n in zip(model.thresholds(chosen).items(), counts, strict=True):
+        table.add_row(
+            escape(name), str(int(n)), *(f"{limit:.2f}{'*' if beyond else ''}" for _, limit, beyond in rows)
+        )
+    return table
+
+
+def scores_table(title: str, result: Result, *, most: int = 20) -> Table:
+    """The clips, worst first; only the first ones of many."""
+    table = Table(title=title, title_justify="left")
+    for name in ("clip", "machine", "score", "p-value", "decision", "part", "flags"):
+        table.add_column(name, justify="right" if name in ("score", "p-value") else "left")
+    p_values = np.where(np.isfinite(result.p_values), result.p_values, np.inf)
+    order = np.lexsort((-result.scores, p_values))
+    for i in order[:most]:
+        clip, p_value = result.clips[int(i)], result.p_values[i]
+        shown = "" if np.isnan(p_value) else f"{p_value:.2g}{'*' if result.extrapolated[i] else ''}"
+        table.add_row(
+            escape(clip.name), escape(clip.machine.label), f"{result.scores[i]:.2f}", shown, result.verdicts[i],
+            result.loudest[i], escape("; ".join(str(flag) for flag in result.flags[i])),
+        )  # fmt: skip
+    if len(order) > most:
+        table.caption = f"and {len(order) - most:,} more, all in the CSV"
+    return table
+
+
+def _share(called: np.ndarray) -> str:
+    return f"{int(called.sum())} of {len(called)}" if len(called) else "–"
 
 
 def _pair(values: tuple[float, float] | None) -> str:

@@ -5,7 +5,15 @@ SHA-256 of its files; no file is ever unpickled.
 """
 
 from adjax.store.checkpoints import latest_checkpoint, save_checkpoint
-from adjax.store.folder import hold
+from adjax.store.folder import hold, write_json
 from adjax.store.model import load_model, read_settings, save_model
 
-__all__ = ["hold", "latest_checkpoint", "load_model", "read_settings", "save_checkpoint", "save_model"]
+__all__ = [
+    "hold",
+    "latest_checkpoint",
+    "load_model",
+    "read_settings",
+    "save_checkpoint",
+    "save_model",
+    "write_json",
+]

@@ -97,9 +97,12 @@ def check_folder(folder: Path) -> None:
             )
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     """A mapping as indented JSON."""
-    path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8", errors="surrogateescape"
+    )
+    return path
 
 
 def _cannot_write(folder: Path, error: Exception) -> StoreError:

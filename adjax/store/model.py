@@ -36,7 +36,9 @@ def save_model(
 
     def fill(place: Path) -> None:
         # safetensors takes a buffer as it lies in memory: a transposed array would be stored as another.
-        save_file({name: np.asarray(leaf, order="C") for name, leaf in flatten(params).items()}, place / ARRAYS)
+        save_file(
+            {name: np.asarray(leaf, order="C") for name, leaf in flatten(params).items()}, place / ARRAYS
+        )
         write_json(place / SETTINGS, settings)
         for name, text in (texts or {}).items():
             (place / name).write_text(text, encoding="utf-8", errors="surrogateescape")

@@ -17,11 +17,11 @@ import numpy as np
 from adjax.batching import compile_clips
 from adjax.data.audio import Channel
 from adjax.data.clips import ClipTable
-from adjax.extraction import ClipFeatures, extract
 from adjax.features.framing import frame_weights
 from adjax.features.pooling import gwrp
 from adjax.features.recipes import FeatureConfig
-from adjax.types import DataError
+from adjax.model.extraction import ClipFeatures, extract
+from adjax.types import DataError, MachineId
 
 _BATCH = 64  # clips pooled at once
 
@@ -33,13 +33,13 @@ class Machine:
     Attributes:
         train: of its normal clips.
         test: of the clips to score.
-        number: of the machine, part of its lanes' keys.
+        name: whose; part of its lanes' keys.
         ratios: the values of r that lanes pool with, one set of rows each; None: they share the rows as they are.
     """
 
     train: ClipFeatures
     test: ClipFeatures
-    number: int
+    name: MachineId
     ratios: tuple[float, ...] | None
 
     @cached_property
@@ -49,21 +49,10 @@ class Machine:
             return self.train.rows[None], self.test.rows[None]
         return pool_grid(self.train, self.ratios), pool_grid(self.test, self.ratios)
 
-    def at(self, ratio: float) -> tuple[ClipFeatures, ClipFeatures]:
-        """Training and test clips as one set of rows."""
-        if self.ratios is None:
-            return self.train, self.test
-        place = self.ratios.index(ratio)
-        pooled = [
-            ClipFeatures(part.clips, rows[place], np.arange(len(part.clips) + 1))
-            for part, rows in zip((self.train, self.test), self.sets, strict=True)
-        ]
-        return pooled[0], pooled[1]
-
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the clips' names, labels and features."""
-        digest = hashlib.sha256(f"{self.number}".encode())
+        digest = hashlib.sha256(repr(self.name).encode())
         for part in (self.train, self.test):
             digest.update(repr([(clip.name, clip.label, clip.domain) for clip in part.clips]).encode())
             digest.update(part.offsets.tobytes())
@@ -74,7 +63,7 @@ class Machine:
 def load_machine(
     clips: ClipTable,
     features: FeatureConfig,
-    number: int,
+    name: MachineId,
     ratios: tuple[float, ...] | None,
     *,
     channel: Channel,
@@ -93,7 +82,7 @@ def load_machine(
         if not len(own):
             raise DataError(f"there are no {split} clips of this machine")
         parts.append(extract(own, features, channel=channel, cache=cache))
-    return Machine(parts[0], parts[1], number, ratios)
+    return Machine(parts[0], parts[1], name, ratios)
 
 
 def pool_grid(frames: ClipFeatures, ratios: tuple[float, ...]) -> np.ndarray:

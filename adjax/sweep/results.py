@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: a file a chunk with every per-clip score, and a tidy table of the lanes."""
+"""What a sweep leaves behind: a file a chunk with every per-clip score, and a tidy table of the trials."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ MEASURES = ("auc", "auc_low", "auc_high", "pauc", "pauc_low", "pauc_high")
 
 
 class Chunk(NamedTuple):
-    """The lanes of one file.
+    """The trials of one file.
 
     Attributes:
         scored: scores and how the fits ended.
-        measures: (n_lanes, 6) float, MEASURES; NaN without labels of both kinds, or without scores.
+        measures: (n_trials, 6) float, MEASURES; NaN without labels of both kinds, or without scores.
     """
 
     scored: Scored
@@ -40,25 +40,25 @@ class Chunk(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LaneResult:
-    """One lane on one machine.
+class TrialResult:
+    """One trial on one machine.
 
     Attributes:
         machine_type: for example "slider".
         machine_id: for example "id_00".
-        settings: the fields that the lane changes, as in `Sweep.settings`.
+        settings: the fields that the trial changes, as in `Sweep.settings`.
         status: how its fit ended, or why there is none.
         objective: what the fit optimised, at its end; NaN where there is none.
         n_steps: iterations or epochs made.
         auc: with the limits of its 95% bootstrap interval; NaN where the test clips have no labels of both kinds,
-            or the lane no scores.
+            or the trial no scores.
         auc_low: see `auc`.
         auc_high: see `auc`.
         pauc: the same.
         pauc_low: the same.
         pauc_high: the same.
         chunk: file of the scores, in the sweep's folder; "" where there are none.
-        row: of the lane in that file.
+        row: of the trial in that file.
         scores: (n_clips,) float32, one for each of `SweepResult.clips` of the machine; empty where there are none.
     """
 
@@ -86,31 +86,31 @@ class LaneResult:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """All lanes, machine by machine, in the order of the sweep's settings.
+    """All trials, machine by machine, in the order of the sweep's settings.
 
     Attributes:
-        lanes: what each found out.
-        clips: of each machine, by (type, id): the test clips that its lanes have scores for.
+        trials: what each found out.
+        clips: of each machine, by (type, id): the test clips that its trials have scores for.
         failures: clips and machines that could not be used.
-        n_resumed: lanes whose results an earlier run had left.
+        n_resumed: trials whose results an earlier run had left.
     """
 
-    lanes: tuple[LaneResult, ...]
+    trials: tuple[TrialResult, ...]
     clips: Mapping[tuple[str, str], ClipTable]
     failures: tuple[AdjaxError, ...]
     n_resumed: int
 
     def rows(self) -> list[dict[str, Any]]:
-        """The tidy table: a dictionary a lane, for `csv.DictWriter` or `pandas.DataFrame`."""
-        plain = [name for name in LaneResult.__dataclass_fields__ if name not in ("settings", "scores")]
-        axes = dict.fromkeys(name for lane in self.lanes for name in lane.settings)
+        """The tidy table: a dictionary a trial, for `csv.DictWriter` or `pandas.DataFrame`."""
+        plain = [name for name in TrialResult.__dataclass_fields__ if name not in ("settings", "scores")]
+        axes = dict.fromkeys(name for trial in self.trials for name in trial.settings)
         return [
             {
-                **{name: getattr(lane, name) for name in plain[:2]},
-                **{name: lane.settings.get(name, "") for name in axes},
-                **{name: getattr(lane, name) for name in plain[2:]},
+                **{name: getattr(trial, name) for name in plain[:2]},
+                **{name: trial.settings.get(name, "") for name in axes},
+                **{name: getattr(trial, name) for name in plain[2:]},
             }
-            for lane in self.lanes
+            for trial in self.trials
         ]
 
     def write(self, path: Path) -> Path:
@@ -125,28 +125,28 @@ class SweepResult:
         return path
 
 
-def lane_result(
+def trial_result(
     name: tuple[str, str], settings: Mapping[str, Any], chunk: Chunk | None, source: str, row: int
-) -> LaneResult:
-    """One lane out of its chunk.
+) -> TrialResult:
+    """One trial out of its chunk.
 
     Args:
         name: type and id of the machine.
-        settings: of the lane.
+        settings: of the trial.
         chunk: what it found out; None: nothing.
         source: the chunk's file, or, without one, the reason.
-        row: of the lane in its chunk.
+        row: of the trial in its chunk.
     """
     if chunk is None:
         nothing: dict[str, Any] = dict.fromkeys(MEASURES, math.nan)
-        return LaneResult(
+        return TrialResult(
             *name, settings, source, math.nan, 0, **nothing, chunk="", row=0, scores=np.zeros(0)
         )
     scores, objective, n_steps, status = (values[row] for values in chunk.scored)
     measures: dict[str, Any] = dict(zip(MEASURES, chunk.measures[row].tolist(), strict=True))
     if np.isnan(scores).all():
         scores, source = scores[:0], ""
-    return LaneResult(
+    return TrialResult(
         *name,
         settings,
         str(status),
@@ -160,15 +160,15 @@ def lane_result(
 
 
 def measure(scores: np.ndarray, labels: np.ndarray, n_resamples: int) -> np.ndarray:
-    """AUC, pAUC and their bootstrap intervals of many lanes on the same clips.
+    """AUC, pAUC and their bootstrap intervals of many trials on the same clips.
 
     Args:
-        scores: (n_lanes, n_clips) float32; a lane of NaN has no metrics, a clip that is NaN in all lanes no part.
+        scores: (n_trials, n_clips) float32; a trial of NaN has no metrics, a clip that is NaN in all trials no part.
         labels: (n_clips,) int, 1 = anomaly, 0 = normal, negative = unknown.
-        n_resamples: of the bootstrap; all lanes share the resamples.
+        n_resamples: of the bootstrap; all trials share the resamples.
 
     Returns:
-        (n_lanes, 6) float, MEASURES; all NaN without labels of both kinds.
+        (n_trials, 6) float, MEASURES; all NaN without labels of both kinds.
     """
     if not {0, 1} <= set(labels.tolist()):
         return np.full((len(scores), len(MEASURES)), np.nan)
@@ -189,7 +189,7 @@ def _measure(scores: Array, labels: Array, n_resamples: int) -> Array:
 
 
 def save_chunk(path: Path, chunk: Chunk, names: Sequence[str], settings: Sequence[str]) -> None:
-    """Write a chunk whole or not at all, with the clips' names and the lanes' settings beside their scores.
+    """Write a chunk whole or not at all, with the clips' names and the trials' settings beside their scores.
 
     Raises:
         StoreError: it cannot be written.

@@ -14,18 +14,19 @@ import jax
 
 from adjax.data.audio import Channel
 from adjax.data.clips import ClipTable
+from adjax.detectors.kinds import kind_of
 from adjax.features.recipes import FeatureConfig
-from adjax.pipeline import RunConfig
+from adjax.model.spec import ModelSpec
 from adjax.store import hold
 from adjax.sweep.data import Machine, load_machine
-from adjax.sweep.models import score_autoencoders, score_mixtures
-from adjax.sweep.results import Chunk, LaneResult, SweepResult, lane_result, load_chunk, measure, save_chunk
+from adjax.sweep.models import score_trials
+from adjax.sweep.results import Chunk, SweepResult, TrialResult, load_chunk, measure, save_chunk, trial_result
 from adjax.sweep.settings import Sweep, static_part
 from adjax.types import AdjaxError, DataError, FitError
 
-TABLE = "lanes.csv"
+TABLE = "trials.csv"
 CHUNKS = "chunks"
-MAX_CHUNK, MAX_CHUNK_TRAINED = 512, 64  # lanes of mixtures and of autoencoders: what an interruption can cost
+MAX_CHUNK = 512  # trials at most: what an interruption can cost
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Progress:
     """How far a sweep is.
 
     Attributes:
-        n_done: lanes with a result, of this run or an earlier one.
-        n_lanes: in all.
-        seconds_left: an estimate from the lanes computed so far; None before the first.
+        n_done: trials with a result, of this run or an earlier one.
+        n_trials: in all.
+        seconds_left: an estimate from the trials computed so far; None before the first.
     """
 
     n_done: int
-    n_lanes: int
+    n_trials: int
     seconds_left: float | None
 
 
@@ -53,10 +54,10 @@ def run_sweep(
     n_resamples: int = 200,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SweepResult:
-    """Fit every lane on every machine, score its test clips, and measure where there are labels.
+    """Fit every trial on every machine, score its test clips, and measure where there are labels.
 
-    The same call after an interruption at any point goes on after the last finished chunk. A lane that fails says why
-    in its status and has no score. `folder` gets `lanes.csv` and, in `chunks`, the scores.
+    The same call after an interruption at any point goes on after the last finished chunk. A trial that fails says why
+    in its status and has no score. `folder` gets `trials.csv` and, in `chunks`, the scores.
 
     Args:
         clips: of all machines; normal ones in split "train".
@@ -68,22 +69,22 @@ def run_sweep(
         on_progress: called after every chunk.
 
     Raises:
-        SettingsError: settings that a lane cannot have.
+        SettingsError: settings that a trial cannot have.
         DataError: there are no clips.
         StoreError: another run is writing into the folder, or it cannot be written.
     """
-    configs = sweep.configs
-    machines = sorted({(clip.machine_type, clip.machine_id) for clip in clips.select(split="test")})
+    specs = sweep.specs
+    machines = clips.select(split="test").machines
     if not machines:
         raise DataError("there are no test clips; a data set needs normal train clips and test clips")
-    run = _Run(sweep, configs, folder, cache, memory, n_resamples, len(machines), on_progress)
+    run = _Run(sweep, specs, folder, cache, memory, n_resamples, len(machines), on_progress)
     run.failures += clips.rejected
     with hold(folder):
         (folder / CHUNKS).mkdir(exist_ok=True)
-        for number, name in enumerate(machines):
+        for name in machines:
             own = clips.select(machine_type=name[0], machine_id=name[1])
-            for lanes in _by(lambda i: _front_end(configs[i]), range(len(configs))).values():
-                run.front_end(own, number, lanes)
+            for trials in _by(lambda i: _front_end(specs[i]), range(len(specs))).values():
+                run.front_end(own, trials)
         result = run.result(machines)
         result.write(folder / TABLE)
     return result
@@ -95,7 +96,7 @@ class _Run:
     def __init__(
         self,
         sweep: Sweep,
-        configs: Sequence[RunConfig],
+        specs: Sequence[ModelSpec],
         folder: Path,
         cache: Path | None,
         memory: int,
@@ -103,120 +104,118 @@ class _Run:
         n_machines: int,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        self.sweep, self.configs, self.folder, self.cache = sweep, configs, folder, cache
+        self.sweep, self.specs, self.folder, self.cache = sweep, specs, folder, cache
         self.memory, self.n_resamples, self.on_progress = memory, n_resamples, on_progress
-        self.n_lanes = n_machines * len(configs)
-        self.found: dict[tuple[str, str, int], LaneResult] = {}
+        self.n_trials = n_machines * len(specs)
+        self.found: dict[tuple[str, str, int], TrialResult] = {}
         self.clips: dict[tuple[str, str], ClipTable] = {}
         self.failures: list[AdjaxError] = []
         self.n_resumed = self.n_computed = 0
         self.started = time.perf_counter()
 
-    def front_end(self, clips: ClipTable, number: int, lanes: list[int]) -> None:
-        """All lanes of one machine behind one front end."""
-        name = (clips[0].machine_type, clips[0].machine_id)
-        features, channel = _front_end(self.configs[lanes[0]])
+    def front_end(self, clips: ClipTable, trials: list[int]) -> None:
+        """All trials of one machine behind one front end."""
+        name = clips[0].machine
+        features, channel = _front_end(self.specs[trials[0]])
         ratios = None
         if features.pooling == "gwrp":
-            ratios = tuple(sorted({self.configs[i].features.gwrp_r for i in lanes}))
+            ratios = tuple(sorted({_features(self.specs[i]).gwrp_r for i in trials}))
         try:
-            machine = load_machine(clips, features, number, ratios, channel=channel, cache=self.cache)
+            machine = load_machine(clips, features, name, ratios, channel=channel, cache=self.cache)
         except DataError as error:
-            self.fail(name, lanes, error)
+            self.fail(name, trials, error)
             return
         self.failures += [*machine.train.failures, *machine.test.failures]
         self.clips[name] = machine.test.clips
-        for static, group in _by(lambda i: static_part(self.configs[i]), lanes).items():
-            group.sort(key=lambda i: self.configs[i].features.gwrp_r)  # so that a chunk has few sets of rows
+        for static, group in _by(lambda i: static_part(self.specs[i]), trials).items():
+            group.sort(key=lambda i: _features(self.specs[i]).gwrp_r)  # so that a chunk has few sets of rows
             for chunk, size in _chunks(group, machine, static, self.memory):
                 self.chunk(name, machine, static, chunk, size)
 
     def chunk(
-        self, name: tuple[str, str], machine: Machine, static: RunConfig, lanes: list[int], size: int
+        self, name: tuple[str, str], machine: Machine, static: ModelSpec, trials: list[int], size: int
     ) -> None:
         """Take one chunk from its file, or compute it and write the file."""
-        configs = [self.configs[i] for i in lanes]
-        path = self.folder / CHUNKS / f"{_digest(machine, static, configs, self.n_resamples)}.npz"
+        specs = [self.specs[i] for i in trials]
+        path = self.folder / CHUNKS / f"{_digest(machine, static, specs, self.n_resamples)}.npz"
         result = load_chunk(path)
         if result is not None:
-            self.n_resumed += len(lanes)
+            self.n_resumed += len(trials)
         else:
             try:
-                result = _compute(machine, static, configs, size, self.n_resamples)
+                result = _compute(machine, specs, size, self.n_resamples)
             except (FitError, jax.errors.JaxRuntimeError) as error:  # such as memory that does not suffice
-                self.fail(name, lanes, error)
+                self.fail(name, trials, error)
                 return
-            self.n_computed += len(lanes)
-            save_chunk(path, result, machine.test.clips.names, [repr(config) for config in configs])
-        for row, i in enumerate(lanes):
-            self.found[*name, i] = lane_result(name, self.sweep.settings[i], result, path.name, row)
+            self.n_computed += len(trials)
+            save_chunk(path, result, machine.test.clips.names, [repr(config) for config in specs])
+        for row, i in enumerate(trials):
+            self.found[*name, i] = trial_result(name, self.sweep.settings[i], result, path.name, row)
         self.report()
 
-    def fail(self, name: tuple[str, str], lanes: list[int], error: Exception) -> None:
-        """Lanes without a result: it says why, and the next call tries again."""
+    def fail(self, name: tuple[str, str], trials: list[int], error: Exception) -> None:
+        """Trials without a result: it says why, and the next call tries again."""
         self.failures.append(FitError(f"{' '.join(name)}: {error}"))
-        for i in lanes:
-            self.found[*name, i] = lane_result(name, self.sweep.settings[i], None, str(error), 0)
+        for i in trials:
+            self.found[*name, i] = trial_result(name, self.sweep.settings[i], None, str(error), 0)
         self.report()
 
     def report(self) -> None:
         """Tell how far the sweep is."""
         if self.on_progress is None:
             return
-        n_left = self.n_lanes - len(self.found)
+        n_left = self.n_trials - len(self.found)
         seconds = time.perf_counter() - self.started
         estimate = seconds / self.n_computed * n_left if self.n_computed else None
-        self.on_progress(Progress(len(self.found), self.n_lanes, estimate))
+        self.on_progress(Progress(len(self.found), self.n_trials, estimate))
 
     def result(self, machines: Sequence[tuple[str, str]]) -> SweepResult:
         """Machine by machine, in the order of the settings."""
-        lanes = tuple(self.found[*name, i] for name in machines for i in range(len(self.configs)))
+        trials = tuple(self.found[*name, i] for name in machines for i in range(len(self.specs)))
         failures = {str(error): error for error in self.failures}
-        return SweepResult(lanes, self.clips, tuple(failures.values()), self.n_resumed)
+        return SweepResult(trials, self.clips, tuple(failures.values()), self.n_resumed)
 
 
-def _front_end(config: RunConfig) -> tuple[FeatureConfig, Channel]:
-    """What the clips go through; r comes later, for all lanes at once."""
-    return replace(config.features, gwrp_r=0.0), config.channel
+def _features(spec: ModelSpec) -> FeatureConfig:
+    features = spec.detectors[0].features
+    assert isinstance(features, FeatureConfig)
+    return features
 
 
-def _by(key: Callable[[int], object], lanes: Sequence[int]) -> Mapping[Any, list[int]]:
-    """Lanes with the same key, in order."""
+def _front_end(spec: ModelSpec) -> tuple[FeatureConfig, Channel]:
+    """What the clips go through; r comes later, for all trials at once."""
+    return replace(_features(spec), gwrp_r=0.0), spec.channel
+
+
+def _by(key: Callable[[int], object], trials: Sequence[int]) -> Mapping[Any, list[int]]:
+    """Trials with the same key, in order."""
     groups: dict[Any, list[int]] = {}
-    for i in lanes:
+    for i in trials:
         groups.setdefault(key(i), []).append(i)
     return groups
 
 
 def _chunks(
-    group: list[int], machine: Machine, static: RunConfig, memory: int
+    group: list[int], machine: Machine, static: ModelSpec, memory: int
 ) -> Iterator[tuple[list[int], int]]:
     """Cut a group into chunks of about one size, which comes with each: one compile for all of them."""
-    if static.model == "gmm":
-        k, d = static.gmm.n_components, machine.train.rows.shape[1]
-        floats = 2 * k * d * d + len(machine.test.rows)
-        if jax.default_backend() != "cpu":  # all lanes step together, each through a block of rows
-            floats += 3 * min(static.gmm.rows_a_block, len(machine.train.rows)) * k * d
-    else:
-        floats = 2**20  # weights, Adam's moments, activations of a step
-    largest = max(1, min(MAX_CHUNK if static.model == "gmm" else MAX_CHUNK_TRAINED, memory // (4 * floats)))
+    own = static.detectors[0]
+    kind = kind_of(own.kind)
+    n_train, d = machine.train.rows.shape
+    floats = kind.n_floats(own.config, d, n_train, len(machine.test.rows))
+    largest = max(1, min(MAX_CHUNK, kind.max_lanes, memory // (4 * floats)))
     size = -(-len(group) // -(-len(group) // largest))
     for start in range(0, len(group), size):
         yield group[start : start + size], size
 
 
-def _compute(
-    machine: Machine, static: RunConfig, configs: Sequence[RunConfig], size: int, n_resamples: int
-) -> Chunk:
-    if static.model == "gmm":
-        scored = score_mixtures(machine, static, configs, size)
-    else:
-        scored = score_autoencoders(machine, static, configs)
+def _compute(machine: Machine, specs: Sequence[ModelSpec], size: int, n_resamples: int) -> Chunk:
+    scored = score_trials(machine, specs, size)
     return Chunk(scored, measure(scored.scores, machine.test.clips.labels, n_resamples))
 
 
-def _digest(machine: Machine, static: RunConfig, configs: Sequence[RunConfig], n_resamples: int) -> str:
+def _digest(machine: Machine, static: ModelSpec, specs: Sequence[ModelSpec], n_resamples: int) -> str:
     """Everything that decides a chunk's results, as a file name."""
     versions = {name: metadata.version(name) for name in ("adjax", "jax", "jaxlib")}
-    parts = (machine.digest, static, configs, n_resamples, versions)
+    parts = (machine.digest, static, specs, n_resamples, versions)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

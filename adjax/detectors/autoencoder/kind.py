@@ -44,14 +44,13 @@ def fit_many(
     own = own.reshape(-1)
     none = jnp.zeros(n_lanes, jnp.int32)
     hyper = AutoencoderHyper(
-        *(
-            None if value is None else jnp.broadcast_to(jnp.asarray(value), (n_lanes,))
-            for value in hyper
-        )
+        *(None if value is None else jnp.broadcast_to(jnp.asarray(value), (n_lanes,)) for value in hyper)
     )
     lanes = Lane(keys, Span(jnp.asarray(first[own]), jnp.asarray(lengths[own])), Span(none, none), hyper)
     domain = np.zeros(n_rows, np.int32) if options.domain is None else options.domain
-    table = LaneTable(windows, lanes, Sizes(int(lengths.max()), 0), jnp.asarray(np.tile(domain, n_sets), jnp.int32))
+    table = LaneTable(
+        windows, lanes, Sizes(int(lengths.max()), 0), jnp.asarray(np.tile(domain, n_sets), jnp.int32)
+    )
     trained = train_lanes(table, config, folder=options.folder, on_epoch=_report(options.on_step))
     losses = np.asarray(trained.losses.train)
     info = FitInfo(losses[-1], np.asarray(trained.state.n_epochs), np.asarray(trained.state.status))

@@ -19,7 +19,9 @@ from adjax.detectors.gmm.lanes import fit_lanes
 from adjax.detectors.gmm.split import fit_split
 from adjax.types import EngineOptions, Fitted, Kind, SettingsError
 
-_COPIED_BYTES = 2**26  # rows that are copied for each set of weights; larger ones are fitted in turn, on all cores
+_COPIED_BYTES = (
+    2**26
+)  # rows that are copied for each set of weights; larger ones are fitted in turn, on all cores
 
 
 def fit_many(

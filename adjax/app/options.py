@@ -1,0 +1,127 @@
+"""What `run` and `train` have in common: which model, on which features, calibrated how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from adjax.detectors.kinds import KINDS
+from adjax.features.recipes import FeatureKind, Floor, Pooling
+from adjax.model.spec import (
+    AUTO,
+    Calibrating,
+    Fusion,
+    ModelSpec,
+    Per,
+    ScorePooling,
+    make_spec,
+    parse_setting,
+    setting_types,
+)
+from adjax.types import Kind, SettingsError
+
+
+def _settings_help() -> str:
+    lines = []
+    for kind in KINDS.values():
+        values = ", ".join(f"{name}={_short(default)}" for name, (_, default) in setting_types(kind).items())
+        lines.append(f"{kind.name}: {values or 'none'}.")
+    return "Settings of the model, NAME=VALUE, with their defaults: " + " ".join(lines)
+
+
+def _short(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Settings that make a model."""
+
+    set: Annotated[tuple[str, ...], tyro.conf.arg(help=_settings_help(), metavar="NAME=VALUE")] = ()
+    features: FeatureKind = "log-mel"
+    """Log-mel spectrogram in dB, MFCC, magnitude spectrum or PCEN."""
+    floor: Floor | None = None
+    """Of log-mel and MFCC in silence: add: log10(mel + eps), max: log10(max(mel, eps)). Default: the model's own."""
+    clip_pooling: Pooling | None = None
+    """Pool the frames of a clip into one vector before the detector; none: frames. Default: the model's own."""
+    gwrp_r: float = 0.5
+    """r of --clip-pooling gwrp: 1 is the mean, 0 the maximum."""
+    n_mels: int = 128
+    """Mel bands of log-mels and MFCCs."""
+    standardize: bool = False
+    """Give features zero mean and unit variance on the training clips."""
+    per: Per = "machine"
+    """One model for each machine, or one for all machines of a type (as the DCASE baselines do)."""
+    score_pooling: ScorePooling = "mean"
+    """How the scores of a clip's rows become the clip's score."""
+    score_percentile: float = 95.0
+    """Which, for --score-pooling percentile."""
+    fusion: Fusion = "max"
+    """Of several parts: the largest, their mean, or the sum of -log p."""
+    calibration: Calibrating | None = None
+    """How normal clips get scores that no fit has seen: in folds, by a split (a fifth of the clips is kept out of the
+    model), or none (no p-values, no decisions). Default: folds, a split where training takes long."""
+    false_alarm_rate: float = 0.05
+    """Share of normal clips that may be called anomalous; it can be changed afterwards (adjax info)."""
+    sr: int = 16000
+    """Sampling rate in Hz; clips of another rate are resampled, and the report says so."""
+    channel: int | Literal["mean"] = 0
+    """Of multi-channel clips: which one, or their mean."""
+    seed: int = 0
+    """Of everything random; the same seed on the same machine gives the same table."""
+    cache: bool = True
+    """Keep features on disk and reuse them while neither the clip nor a setting changes (see `adjax cache`)."""
+
+    def specs(self, names: Sequence[str]) -> dict[str, ModelSpec]:
+        """The settings of each model by its name.
+
+        Raises:
+            SettingsError: an unknown name or setting, or settings that contradict each other.
+        """
+        wanted = self.parsed(names)
+        features: dict[str, Any] = {
+            "kind": self.features, "sr": self.sr, "gwrp_r": self.gwrp_r, "n_mels": self.n_mels,
+        }  # fmt: skip
+        features |= {"floor": self.floor} if self.floor else {}
+        features |= {"pooling": self.clip_pooling} if self.clip_pooling else {}
+        more = {"calibration": self.calibration} if self.calibration else {}
+        found = {}
+        for name in names:
+            fields = {field for kind in _kinds(name) for field in setting_types(kind)}
+            found[name] = make_spec(
+                name,
+                settings={key: value for key, value in wanted.items() if key in fields},
+                features=features,
+                standardize=self.standardize,
+                per=self.per,
+                pooling=self.score_pooling,
+                percentile=self.score_percentile,
+                fusion=self.fusion,
+                channel=self.channel,
+                seed=self.seed,
+                **more,
+            )
+        return found
+
+    def parsed(self, names: Sequence[str]) -> dict[str, Any]:
+        """The values of --set, by name; every one is a setting of one of the models."""
+        kinds = [kind for name in names for kind in _kinds(name)]
+        found = {}
+        for text in self.set:
+            name, equals, value = text.partition("=")
+            if not equals:
+                raise SettingsError(f"--set {text!r}: write NAME=VALUE, such as n_components=8")
+            found[name] = parse_setting(name, value, kinds)
+        return found
+
+
+def _kinds(name: str) -> list[Kind]:
+    """The kinds of a model; those of an unknown name are none, which `make_spec` will say."""
+    kinds = []
+    for one in name.split("+"):
+        kind = next(iter(KINDS)) if one == AUTO else one.partition(":")[0]
+        kinds += [KINDS[kind]] if kind in KINDS else []
+    return kinds

@@ -1,0 +1,181 @@
+"""`adjax score`: verdicts on new recordings by a kept model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from adjax.app.progress import make_progress
+from adjax.app.run import print_failures
+from adjax.data.cache import default_folder
+from adjax.data.clips import Clip, ClipTable
+from adjax.data.dcase import list_audio, recognise
+from adjax.model.keep import load_model
+from adjax.model.model import Model, extract_for
+from adjax.model.result import NOT_COMPARABLE, Result
+from adjax.report.folder import FAILURES, score_writer, write_failures, write_rows
+from adjax.report.tables import scores_table
+from adjax.types import AdjaxError, ClipError, DataError, MachineId, SettingsError
+
+AT_ONCE = 256  # clips: memory does not grow with their number
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Score:
+    """Judge recordings by a model: score, p-value, decision, the part that spoke, and flags, worst first.
+
+    Exit code: 0 fine, 1 something could not be scored, 2 usage; 3 an anomaly was found, with --fail-on-anomaly.
+    """
+
+    model: tyro.conf.Positional[Path]
+    """Folder of a model, from `adjax train`."""
+    files: tyro.conf.Positional[tuple[Path, ...]]
+    """Recordings, or folders of them."""
+    machine: str | None = None
+    """Whose recordings these are, as `adjax info` names the machines. Default: by folder and name; the model's only
+    machine."""
+    out: Path | None = None
+    """CSV for all scores, in the order given; failures are listed beside it. Default: the table alone."""
+    false_alarm_rate: float | None = None
+    """Decide at another share of false alarms than the model's own, this time."""
+    fail_on_anomaly: bool = False
+    """Exit with code 3 if a clip is anomalous."""
+    cache: bool = False
+    """Keep features on disk and reuse them (see `adjax cache`)."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of it: whether every clip has a score, and how many are anomalous."""
+
+    fine: bool
+    n_anomalous: int
+
+
+def score(command: Score, console: Console) -> Verdict:
+    """Score all files, a few at a time."""
+    model = load_model(command.model)
+    if command.false_alarm_rate is not None:
+        model = model.with_false_alarm_rate(command.false_alarm_rate)
+    machine = find_machine(model, command.machine) if command.machine else None
+    failures: list[AdjaxError] = []
+    files = list(_expand(command.files, failures))
+    if not files and not failures:
+        raise DataError("there are no recordings to score; give files, or folders that hold some")
+    worst: Result | None = None
+    counts = dict.fromkeys(("normal", "anomalous", "undecided", NOT_COMPARABLE), 0)
+    with ExitStack() as stack:
+        writer = stack.enter_context(score_writer(command.out)) if command.out else None
+        progress = stack.enter_context(make_progress(console))
+        task = progress.add_task("Scoring", total=len(files))
+        for start in range(0, len(files), AT_ONCE):
+            some = files[start : start + AT_ONCE]
+            result = score_files(model, some, machine, cache=default_folder() if command.cache else None)
+            failures += result.failures
+            if writer:
+                write_rows(writer, result, full_path=True)
+            for verdict in result.verdicts:
+                counts[verdict] += 1
+            worst = _worst(worst, result)
+            progress.advance(task, len(some))
+    assert worst is not None or failures
+    n = sum(counts.values())
+    if worst is not None and n:
+        console.print(scores_table(f"{n:,} clips, worst first", worst, most=_SHOWN))
+    told = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items() if count)
+    rate = f" at a false-alarm rate of {model.false_alarm_rate:g}" if model.calibrated else ""
+    console.print(f"{told or 'no clip has a score'}{rate}; {len(failures):,} could not be scored.")
+    print_failures(console, [str(error) for error in failures])
+    if command.out:
+        beside = command.out.with_name(f"{command.out.stem}_{FAILURES}")
+        written = write_failures(beside, tuple(failures))
+        for path in filter(None, (command.out, written)):
+            console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
+    return Verdict(not failures, counts["anomalous"])
+
+
+def score_files(
+    model: Model, files: Sequence[Path], machine: MachineId | None, *, cache: Path | None = None
+) -> Result:
+    """Score files by path; those of a machine that the model does not know are failures."""
+    clips = ClipTable(tuple(clip_of(model, path, machine) for path in files))
+    return model.score_features(extract_for(model.spec, clips, cache=cache, none_is_fine=True))
+
+
+def clip_of(model: Model, path: Path, machine: MachineId | None) -> Clip:
+    """A file as a clip of a machine: the one that was named, the model's only one, or what folder and name say."""
+    if machine is not None or len(model.machines) == 1:
+        return Clip(path, *(machine or model.machines[0]))
+    try:
+        clip = recognise(path)
+    except ClipError:
+        clip = Clip(path)
+    if clip.machine in model.machines:
+        return replace(clip, split="")
+    folders = [*reversed(path.absolute().parent.parts)]
+    for number, folder in enumerate(folders):
+        for known in model.machines:
+            if known.machine_id == folder or (not known.machine_id and known.machine_type == folder):
+                types = folders[number + 1 : number + 2]
+                if (
+                    not known.machine_id
+                    or len({m.machine_type for m in model.machines}) == 1
+                    or known.machine_type in types
+                ):
+                    return Clip(path, *known)
+    return clip
+
+
+def find_machine(model: Model, name: str) -> MachineId:
+    """The machine of that name: "slider id_00", or its id where only one has it.
+
+    Raises:
+        SettingsError: there is none, or several.
+    """
+    found = [m for m in model.machines if name in (m.label, m.machine_id, "/".join(m))]
+    if len(found) != 1:
+        known = ", ".join(m.label for m in model.machines[:20])
+        raise SettingsError(
+            f"--machine {name}: {'several' if found else 'no'} machines of that name; there are {known}"
+        )
+    return found[0]
+
+
+def _expand(paths: Sequence[Path], failures: list[AdjaxError]) -> Iterator[Path]:
+    """Files as given, and all recordings in folders, sorted."""
+    for path in paths:
+        if os.path.isdir(path):
+            inside = list_audio(path)
+            if not inside:
+                failures.append(ClipError(path, "holds no recordings; give a folder with some"))
+            yield from inside
+        else:
+            yield path
+
+
+def _worst(first: Result | None, second: Result) -> Result:
+    """The worst clips of both, so that a table needs no more than those."""
+    parts = [second] if first is None else [first, second]
+    clips = [clip for part in parts for clip in part.clips]
+    numbers = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("scores", "p_values", "extrapolated", "decisions", "parts", "comparable")
+    }
+    flags = [flag for part in parts for flag in part.flags]
+    p_values = np.where(np.isfinite(numbers["p_values"]), numbers["p_values"], np.inf)
+    keep = np.lexsort((-numbers["scores"], p_values))[: _SHOWN + 1]
+    return replace(
+        second,
+        clips=ClipTable(tuple(clips[i] for i in keep)),
+        flags=tuple(flags[i] for i in keep),
+        failures=(),
+        **{name: value[keep] for name, value in numbers.items()},
+    )

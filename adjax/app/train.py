@@ -1,0 +1,92 @@
+"""`adjax train`: normal recordings to a model that is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from adjax.app.options import ModelOptions
+from adjax.app.progress import make_progress
+from adjax.app.run import TRAINING, describe, drop_checkpoints, fit_with_progress, print_failures
+from adjax.data.cache import default_folder
+from adjax.data.dcase import index_folder
+from adjax.model.keep import save_model
+from adjax.model.model import extract_for
+from adjax.report.tables import fits_table, thresholds_table
+from adjax.store import hold
+from adjax.types import DataError
+
+
+@dataclass(frozen=True)
+class Train(ModelOptions):
+    """Train a model on normal recordings and keep it: then `adjax score MODEL FILES` judges new ones."""
+
+    data: Path = Path()
+    """Any folder of normal recordings (sub-folders are machines), or a tree in a DCASE or MIMII layout, of which the
+    training clips are taken."""
+    out: Path = Path("model")
+    """Folder for the model: it must not hold anything else."""
+    machine_type: str | None = None
+    """Only this type, such as slider or fan. Default: all that are there."""
+    model: str = "auto"
+    """auto, a kind of detector (gmm, autoencoder, ...), a recipe of one (autoencoder:2023), or several (auto+gmm)."""
+
+
+def train(command: Train, console: Console) -> bool:
+    """Train; returns whether every clip and machine was fine."""
+    spec = command.specs([command.model])[command.model]
+    if command.data == Path():
+        raise DataError(
+            "which recordings? give a folder of normal ones: adjax train --data FOLDER --out MODEL"
+        )
+    everything = index_folder(command.data, machine_type=command.machine_type, seed=command.seed)
+    clips = everything.select(split="train")
+    if not len(clips):
+        raise DataError(f"{command.data}: there are no normal training clips; put normal recordings there")
+    console.print(escape(describe(clips)))
+    work = command.out.with_name(f".{command.out.name}.work")
+    with hold(work):
+        with make_progress(console) as progress:
+            task = progress.add_task("Reading clips, computing features", total=len(clips))
+            features = extract_for(
+                spec,
+                clips,
+                cache=default_folder() if command.cache else None,
+                on_clips=lambda n: progress.update(task, advance=n),
+            )
+            model = fit_with_progress(
+                progress, command.model, spec, features, command.false_alarm_rate, work / TRAINING / "model"
+            )
+        about: dict[str, Any] = {"data": str(command.data), "machine_type": command.machine_type}
+        model = replace(model, record=model.record.with_about(**about))
+        save_model(model, command.out)
+        drop_checkpoints(work / TRAINING, "model", clips)
+    (work / ".lock").unlink(missing_ok=True)
+    work.rmdir() if not any(work.iterdir()) else None
+    console.print(fits_table("Fits", model.record.fits))
+    if model.calibrated:
+        console.print(thresholds_table(model))
+    for note in model.record.notes:
+        console.print(f"Note: {escape(note)}", soft_wrap=True)
+    for own in model.record.held_out:
+        for name in own.apart:
+            console.print(
+                f"Note: {escape(own.machine.label)}: {escape(name)} stands apart from the other training clips: listen to it, it "
+                "may be anomalous or of another machine",
+                soft_wrap=True,
+            )
+    failures = [*map(str, everything.rejected), *map(str, model.record.failures)]
+    print_failures(console, failures)
+    console.print(
+        f"The model of {len(model.machines)} machines is in {command.out}.", highlight=False, markup=False
+    )
+    console.print(
+        f"Next: adjax score {command.out} FILES-OR-FOLDERS, adjax info {command.out}",
+        style="green",
+        markup=False,
+    )
+    return not failures
