@@ -5,7 +5,7 @@ Floors, from the ground up: `types`; `data`, `features` and `detectors`; `evalua
 """
 
 from adjax.data.clips import Clip, ClipTable, read_labels
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.detectors.autoencoder import AutoencoderConfig, AutoencoderHyper, make_autoencoder
 from adjax.detectors.gmm import GaussianMixture, GmmConfig, GmmHyper, fit_lanes, fit_split, make_gmm
 from adjax.evaluation.metrics import Metrics, evaluate

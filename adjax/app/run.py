@@ -20,7 +20,7 @@ from adjax.app.progress import make_progress
 from adjax.app.simulate import write_tree
 from adjax.data.cache import default_folder
 from adjax.data.clips import ClipTable, read_labels
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.detectors.autoencoder import RECIPES
 from adjax.detectors.gmm import CovarianceType, GmmConfig, GmmHyper
 from adjax.features.recipes import BASELINE_FLOORS, FeatureConfig, FeatureKind, Floor, Pooling
