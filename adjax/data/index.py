@@ -137,9 +137,9 @@ def _part(found: list[Found], keep: Callable[[Found], bool]) -> tuple[list[Found
 def _note_plain(root: Path, found: list[Found]) -> str:
     n = len({item.clip.machine_id for item in found})
     machines = "one machine" if n == 1 else f"{n} machines, one for each sub-folder"
+    name = readable(root.name) or str(root)
     return (
-        f"{readable(root.name) or root}: in no known layout, so its {len(found)} recordings are taken for normal training "
-        f"clips of {machines}"
+        f"{name}: in no known layout, so all {len(found)} recordings are taken for normal clips of {machines}"
     )
 
 

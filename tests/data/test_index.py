@@ -469,7 +469,7 @@ def test_a_plain_folder_is_one_machine(tmp_path: Path) -> None:
     assert sorted(table.names) == sorted(names)
     assert {row[:6] for row in rows(table)} == {("Pumpe 3", "", "", "train", 0, "")}
     assert table.notes == (
-        "Pumpe 3: in no known layout, so its 5 recordings are taken for normal training clips of one machine",
+        "Pumpe 3: in no known layout, so all 5 recordings are taken for normal clips of one machine",
     )
     every = touch(tmp_path / "s", *(f"a{i}{s}" for i, s in enumerate(SUFFIXES)), "b.txt", ".c.wav")
     assert len(index_folder(every)) == len(SUFFIXES)
