@@ -184,3 +184,8 @@ def first_of(names: Iterable[object], n: int = 5) -> str:
     """The first few names, for a message."""
     words = [str(name) for name in names]
     return ", ".join(words[:n]) + (f" and {len(words) - n} more" if len(words) > n else "")
+
+
+def count(n: int, thing: str) -> str:
+    """A number of things, for a message: "1 clip", "2 clips"."""
+    return f"{n} {thing}" + ("" if n == 1 else "s")

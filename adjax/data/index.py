@@ -137,10 +137,9 @@ def _part(found: list[Found], keep: Callable[[Found], bool]) -> tuple[list[Found
 def _note_plain(root: Path, found: list[Found]) -> str:
     n = len({item.clip.machine_id for item in found})
     machines = "one machine" if n == 1 else f"{n} machines, one for each sub-folder"
+    taken = "its one recording is taken" if len(found) == 1 else f"all {len(found)} recordings are taken"
     name = readable(root.name) or str(root)
-    return (
-        f"{name}: in no known layout, so all {len(found)} recordings are taken for normal clips of {machines}"
-    )
+    return f"{name}: in no known layout, so {taken} for normal clips of {machines}"
 
 
 def _name_the_top(found: list[Found]) -> list[Found]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adjax.data.clips import Clip
+from adjax.data.clips import Clip, count
 from adjax.data.layouts import LABEL_FOLDERS, is_dcase_name
 from adjax.types import SettingsError
 
@@ -109,11 +109,11 @@ def group_clips(clips: Sequence[Clip], *, pattern: str | None = None) -> Groupin
     sentences = []
     for name, text in _RULES.items():
         if n_machines := machines_by[name]:
-            of = f"{clips_by[name]} clips" + (
-                f" of {n_machines} machines" if len(clips) and n_machines > 1 else ""
-            )
+            counts = [count(groups_by[name], "group")] if name != "alone" else []
+            counts += [count(clips_by[name], "clip")]
+            counts += [count(n_machines, "machine")] if n_machines > 1 else []
             text = f"{text} {pattern!r}" if name == "pattern" else text
-            sentences.append(f"{text} ({groups_by[name]} groups, {of})")
+            sentences.append(f"{text} ({', '.join(counts)})")
     return Grouping(group, "; ".join(sentences) or "no clips")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from adjax.batching import n_cores
 from adjax.data.audio import AudioInfo, read_info
-from adjax.data.clips import Clip, ClipTable
+from adjax.data.clips import Clip, ClipTable, count
 from adjax.types import ClipError
 
 Header = AudioInfo | ClipError  # what a file's header says, or why it cannot be used
@@ -63,15 +63,15 @@ class MachineSummary:
         ]
         if n_unknown := self.n_test - self.n_normal - self.n_anomalous:
             known.append(f"{n_unknown} of unknown label")
-        test = f"{self.n_test} test clips" + (f" ({', '.join(known)})" if known else "")
-        facts = [f"{self.n_train} training clips", test]
+        test = count(self.n_test, "test clip") + (f" ({', '.join(known)})" if known else "")
+        facts = [count(self.n_train, "training clip"), test]
         if self.rates:
             each = _time(self.shortest)
             if _time(self.longest) != each:
                 each = f"{each} to {_time(self.longest)}"
             facts.append(f"{_time(self.seconds)} in all ({each} each)")
-            facts.append(_counts(self.rates, "Hz", "Hz"))
-            facts.append(_counts(self.channels, "channel", "channels"))
+            facts.append(_share([(f"{sr} Hz", n) for sr, n in self.rates]))
+            facts.append(_share([(count(n_channels, "channel"), n) for n_channels, n in self.channels]))
         if self.n_unreadable:
             facts.append(f"{self.n_unreadable} unreadable")
         return f"{name}: {', '.join(facts)}"
@@ -119,11 +119,10 @@ def lines(machines: Sequence[MachineSummary]) -> list[str]:
     """One line for each machine, and one for all of them if there are several."""
     out = [machine.line for machine in machines]
     if len(machines) > 1:
-        n_train, n_test = (sum(m.n_train for m in machines), sum(m.n_test for m in machines))
+        train = count(sum(machine.n_train for machine in machines), "training clip")
+        test = count(sum(machine.n_test for machine in machines), "test clip")
         seconds = sum(machine.seconds for machine in machines)
-        out.append(
-            f"{len(machines)} machines: {n_train} training clips, {n_test} test clips, {_time(seconds)} in all"
-        )
+        out.append(f"{len(machines)} machines: {train}, {test}, {_time(seconds)} in all")
     return out
 
 
@@ -147,12 +146,11 @@ def _summary(machine_type: str, machine_id: str, rows: list[tuple[Clip, Header]]
     )
 
 
-def _counts(counts: tuple[tuple[int, int], ...], one: str, many: str) -> str:
+def _share(counts: list[tuple[str, int]]) -> str:
     """ "16000 Hz", or "16000 Hz (90 clips) and 44100 Hz (3 clips)"."""
-    words = [f"{value} {one if value == 1 else many}" for value, _ in counts]
     if len(counts) == 1:
-        return words[0]
-    return " and ".join(f"{word} ({n} clips)" for word, (_, n) in zip(words, counts, strict=True))
+        return counts[0][0]
+    return " and ".join(f"{what} ({count(n, 'clip')})" for what, n in counts)
 
 
 def _time(seconds: float) -> str:

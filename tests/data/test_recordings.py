@@ -66,7 +66,7 @@ def test_a_plain_running_number_tells_nothing(pattern: str) -> None:
     names = clips(*(pattern.format(i) for i in range(30)))
     grouping = group_clips(names)
     np.testing.assert_array_equal(grouping.group, np.arange(30))
-    assert "each clip stands alone (30 groups, 30 clips)" in grouping.rule
+    assert "each clip stands alone (30 clips)" in grouping.rule
 
 
 def test_labels_and_domains_are_no_recordings() -> None:
@@ -123,7 +123,7 @@ def test_a_pattern() -> None:
     assert parts(names, pattern=r"s\d-a|-b-") == [["s1-a-07.wav"], ["s1-b-07.wav"], ["s2-a-08.wav"]]
     assert group_clips(names + other, pattern=r"s\d").group.tolist() == [0, 0, 1, 2, 2, 3]
     grouping = group_clips(names + other, pattern=r"s\d")
-    assert grouping.rule == r"the pattern given 's\\d' (4 groups, 6 clips of 2 machines)"
+    assert grouping.rule == r"the pattern given 's\\d' (4 groups, 6 clips, 2 machines)"
     with pytest.raises(SettingsError, match=r"s2-a-08\.wav: the pattern '\(s1\)' is not found"):
         group_clips(names, pattern="(s1)")
     with pytest.raises(SettingsError, match="is not found"):
@@ -138,7 +138,7 @@ def test_machines_never_share_a_group() -> None:
     three = clips("x.wav", machine_id="id_11")
     grouping = group_clips([*one, *two, *three])
     assert grouping.group.tolist() == [2, 2, 3, 3, 0, 0, 1, 1, 4]
-    assert "(4 groups, 8 clips of 2 machines); names and folders do not tell" in grouping.rule
+    assert "(4 groups, 8 clips, 2 machines); names and folders do not tell" in grouping.rule
     assert group_clips([]).group.shape == (0,)
     assert group_clips([]).rule == "no clips"
 

@@ -36,11 +36,11 @@ def test_summary(tmp_path: Path) -> None:
     assert fan.hours == pytest.approx(11.5 / 3600)
     assert lines(machines) == [
         "fan id_00: 5 training clips, 4 test clips (1 normal, 1 anomalous, 2 of unknown label), 11.5 s in all "
-        "(0.5 s to 2 s each), 16000 Hz (7 clips) and 8000 Hz (1 clips), 1 channel (7 clips) and 2 channels "
-        "(1 clips), 1 unreadable",
-        "pump: 1 training clips, 0 test clips, 3.33 min in all (3.33 min each), 8000 Hz, 1 channel",
-        "valve: 1 training clips, 0 test clips, 1 unreadable",
-        "3 machines: 7 training clips, 4 test clips, 3.53 min in all",
+        "(0.5 s to 2 s each), 16000 Hz (7 clips) and 8000 Hz (1 clip), 1 channel (7 clips) and 2 channels "
+        "(1 clip), 1 unreadable",
+        "pump: 1 training clip, 0 test clips, 3.33 min in all (3.33 min each), 8000 Hz, 1 channel",
+        "valve: 1 training clip, 0 test clips, 1 unreadable",
+        "3 machines: 7 training clips, 4 test clips, 3.52 min in all",
     ]
     assert lines(machines[1:2]) == [machines[1].line]
     assert lines(()) == []
