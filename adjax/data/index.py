@@ -208,13 +208,15 @@ def _check_one_source(found: list[Found]) -> None:
     for clip, home, kind, _ in found:
         if kind != "raw" and clip.machine_type in raw_homes:
             raise DataError(
-                f"machine type {clip.machine_type} lies in two layouts: raw MIMII in "
-                f"{first_of(raw_homes[clip.machine_type])}, DCASE in {home}; {remedy}"
+                f"machine type {clip.machine_type} lies in two layouts: folders normal and abnormal in "
+                f"{first_of(raw_homes[clip.machine_type])}, train and test in {home}; {remedy}"
             )
         other = first.setdefault(
             (clip.machine_type, clip.machine_id, clip.split, os.path.splitext(clip.name)[0]), clip.path
         )
         if other != clip.path:
+            if other.parent == clip.path.parent:
+                remedy = "keep one of them"
             raise DataError(f"{other} and {clip.path} have the same machine, split and name; {remedy}")
 
 

@@ -147,7 +147,7 @@ def _summary(machine_type: str, machine_id: str, rows: list[tuple[Clip, Header]]
 
 
 def _share(counts: list[tuple[str, int]]) -> str:
-    """ "16000 Hz", or "16000 Hz (90 clips) and 44100 Hz (3 clips)"."""
+    """Such as "16000 Hz", or "16000 Hz (90 clips) and 44100 Hz (3 clips)"."""
     if len(counts) == 1:
         return counts[0][0]
     return " and ".join(f"{what} ({count(n, 'clip')})" for what, n in counts)

@@ -523,7 +523,7 @@ def test_a_folder_by_chance_called_test(tmp_path: Path) -> None:
 
 
 def test_copies_in_another_format_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="have the same machine, split and name"):
+    with pytest.raises(DataError, match="have the same machine, split and name; keep one of them"):
         index_folder(touch(tmp_path, "a.wav", "a.mp3"))
 
 
