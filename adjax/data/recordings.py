@@ -34,7 +34,8 @@ _RUNNING_NUMBER = re.compile(
     r"[\s_.-]*(?:"
     r"\(\s*\d+\s*\)|\[\s*\d+\s*\]|"  # long recording (3)
     rf"(?<!\d)\d+(?:\.\d+)?(?:{_UNIT})?\s*[-_]\s*\d+(?:\.\d+)?{_UNIT}|"  # rec_0-10s
-    r"(?:segment|seg|part|chunk|clip|slice|split|cut|piece|frame|file|teil|no|nr)?[\s_.-]*\d+"  # rec03_seg017
+    r"(?:segment|seg|part|chunk|clip|slice|split|cut|piece|frame|file|teil|no|nr)?[\s_.-]*"  # rec03_seg017
+    r"\d+(?:[\s_-]*of[\s_-]*\d+)?"  # rec 3, 2 of 12
     r")$",
     re.IGNORECASE | re.ASCII,
 )

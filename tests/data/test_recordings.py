@@ -34,6 +34,7 @@ def parts(names: list[Clip], **settings: str) -> list[list[str]]:
         "2024-05-0{r}_pumpA_part{k}.wav",
         "long recording {r}x ({k}).wav",
         "rec {r} - {k}.wav",
+        "rec {r}, {k} of 12.wav",
         "rec{r}_{k}0-{k}9s.wav",
         "rec{r}_{k}.0s-{k}.5s.wav",
         "20240501_12000{r}_ch{k}.flac",
