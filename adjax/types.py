@@ -1,7 +1,7 @@
 """The few types that travel between the wings: pytrees, the detector protocol, and typed errors.
 
 Pytrees hold device arrays only and check nothing (a check would break under `jax.vmap`); the boundaries that
-build them do. Strings such as paths and labels stay in host tables (`adjax.data.dcase.ClipTable`).
+build them do. Strings such as paths and labels stay in host tables (`adjax.data.clips.ClipTable`).
 """
 
 from __future__ import annotations
@@ -215,8 +215,16 @@ class EngineOptions(NamedTuple):
     domain: Any = None
 
 
+def readable(text: str) -> str:
+    r"""Text that can be printed and written: a file name's bytes that are no UTF-8 become `\udcff` and the like."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class AdjaxError(Exception):
     """Base of every error that adjax raises on purpose: what happened, where, and what to do about it."""
+
+    def __str__(self) -> str:
+        return readable(super().__str__())
 
 
 class DataError(AdjaxError):

@@ -30,7 +30,7 @@ from scipy import stats
 
 from adjax import simulator
 from adjax.data.cache import default_folder
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.pipeline import ClipFeatures, RunConfig, extract
 from adjax.report.folder import versions, write_json
 from adjax.selection import LANES, fuse, select_and_score

@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from adjax import simulator
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.detectors.autoencoder import AutoencoderConfig
 from adjax.detectors.gmm import GmmConfig
 from adjax.features.recipes import FeatureConfig, FeatureKind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,17 +13,18 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from adjax.app.console import print_failures
 from adjax.app.progress import make_progress
-from adjax.app.run import print_failures
 from adjax.data.cache import default_folder
 from adjax.data.clips import Clip, ClipTable
-from adjax.data.dcase import list_audio, recognise
+from adjax.data.index import list_audio
+from adjax.data.layouts import canonical_type
 from adjax.model.keep import load_model
 from adjax.model.model import Model, extract_for
 from adjax.model.result import NOT_COMPARABLE, Result
 from adjax.report.folder import FAILURES, score_writer, write_failures, write_rows
 from adjax.report.tables import scores_table
-from adjax.types import AdjaxError, ClipError, DataError, MachineId, SettingsError
+from adjax.types import AdjaxError, ClipError, DataError, MachineId, SettingsError, readable
 
 AT_ONCE = 256  # clips: memory does not grow with their number
 _SHOWN = 20
@@ -106,32 +108,54 @@ def score_files(
     model: Model, files: Sequence[Path], machine: MachineId | None, *, cache: Path | None = None
 ) -> Result:
     """Score files by path; those of a machine that the model does not know are failures."""
-    clips = ClipTable(tuple(clip_of(model, path, machine) for path in files))
-    return model.score_features(extract_for(model.spec, clips, cache=cache, none_is_fine=True))
+    clips: list[Clip] = []
+    strangers: list[AdjaxError] = []
+    for path in files:
+        try:
+            clips.append(clip_of(model, path, machine))
+        except ClipError as error:
+            strangers.append(error)
+    features = extract_for(model.spec, ClipTable(tuple(clips)), cache=cache, none_is_fine=True)
+    result = model.score_features(features)
+    return replace(result, failures=(*strangers, *result.failures))
 
 
 def clip_of(model: Model, path: Path, machine: MachineId | None) -> Clip:
-    """A file as a clip of a machine: the one that was named, the model's only one, or what folder and name say."""
+    """A file as a clip of a machine: the one that was named, the model's only one, or what folders and name say.
+
+    Raises:
+        ClipError: they fit no machine of the model, or several.
+    """
     if machine is not None or len(model.machines) == 1:
         return Clip(path, *(machine or model.machines[0]))
-    try:
-        clip = recognise(path)
-    except ClipError:
-        clip = Clip(path)
-    if clip.machine in model.machines:
-        return replace(clip, split="")
-    folders = [*reversed(path.absolute().parent.parts)]
-    for number, folder in enumerate(folders):
-        for known in model.machines:
-            if known.machine_id == folder or (not known.machine_id and known.machine_type == folder):
-                types = folders[number + 1 : number + 2]
-                if (
-                    not known.machine_id
-                    or len({m.machine_type for m in model.machines}) == 1
-                    or known.machine_type in types
-                ):
-                    return Clip(path, *known)
-    return clip
+    folders = [readable(folder) for folder in path.absolute().parent.parts]
+    types = {canonical_type(folder) for folder in folders}
+    several_types = len({known.machine_type for known in model.machines}) > 1
+    found = [
+        known
+        for known in model.machines
+        if _says_id(known.machine_id, folders, readable(path.stem))
+        and (known.machine_type in types or not (several_types or known.machine_id in ("", ".")))
+    ]
+    longest = max((len(known.machine_id) for known in found), default=0)
+    best = [known for known in found if len(known.machine_id) == longest]
+    if len(best) != 1:
+        names = ", ".join(known.label for known in model.machines[:8])
+        raise ClipError(
+            path,
+            f"its name and folders do not tell which machine it is of; say --machine NAME, one of: {names}"
+            + (", ..." if len(model.machines) > 8 else ""),
+        )
+    return Clip(path, *best[0])
+
+
+def _says_id(machine_id: str, folders: list[str], stem: str) -> bool:
+    """Whether folders or name hold a machine's id: "id_00" in the name, "hall 1/pump 2" as folders."""
+    if machine_id in ("", "."):
+        return True
+    parts = machine_id.split("/")
+    inside = any(folders[i : i + len(parts)] == parts for i in range(len(folders)))
+    return inside or re.search(rf"(?<![0-9A-Za-z]){re.escape(machine_id)}(?![0-9A-Za-z])", stem) is not None
 
 
 def find_machine(model: Model, name: str) -> MachineId:

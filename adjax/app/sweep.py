@@ -15,7 +15,7 @@ from rich.table import Table
 
 from adjax.data.cache import default_folder
 from adjax.data.clips import read_labels
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.detectors.autoencoder import RECIPES
 from adjax.detectors.gmm import CovarianceType
 from adjax.features.recipes import FeatureConfig, FeatureKind, Pooling

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,6 +72,10 @@ class Model:
             )
         calibration = self.params.calibration._replace(false_alarm_rate=np.float32(rate))
         return replace(self, params=self.params._replace(calibration=calibration))
+
+    def with_about(self, **about: Any) -> Model:
+        """The same model with more kept beside it, in its record."""
+        return replace(self, record=replace(self.record, about={**self.record.about, **about}))
 
     def thresholds(self, rates: Sequence[float] = RATES) -> dict[str, list[tuple[float, float, bool]]]:
         """For each machine and rate: (rate, the score above which a clip is anomalous, whether it is extrapolated)."""

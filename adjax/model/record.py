@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -60,10 +60,6 @@ class Record:
         for clip in clips:
             counts[clip.machine.label] = counts.get(clip.machine.label, 0) + 1
         return cls(**fields, n_clips=counts, versions=versions(), about={})
-
-    def with_about(self, **about: Any) -> Record:
-        """With more kept beside it."""
-        return replace(self, about={**self.about, **about})
 
 
 def to_json(record: Record) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from adjax import simulator
 from adjax.data.clips import ClipTable
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.detectors.gmm import GmmConfig, GmmHyper
 from adjax.features.recipes import FeatureConfig
 from adjax.pipeline import RunConfig

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adjax.data import loader
 from adjax.data.audio import AudioClip, read_clip, write_wav
 from adjax.data.clips import Clip
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.data.loader import MAX_EXACT_LENGTHS, LoadedBatch, load_batches, plan_batches, scan
 from adjax.types import DataError, SettingsError
 
