@@ -127,7 +127,7 @@ def clip_of(model: Model, path: Path, machine: MachineId | None) -> Clip:
         ClipError: they fit no machine of the model, or several.
     """
     if machine is not None or len(model.machines) == 1:
-        return Clip(path, *(machine or model.machines[0]))
+        return Clip(path, *(machine or model.machines[0]), key=readable(path.name))
     folders = [readable(folder) for folder in path.absolute().parent.parts]
     types = {canonical_type(folder) for folder in folders}
     several_types = len({known.machine_type for known in model.machines}) > 1
@@ -146,7 +146,7 @@ def clip_of(model: Model, path: Path, machine: MachineId | None) -> Clip:
             f"its name and folders do not tell which machine it is of; say --machine NAME, one of: {names}"
             + (", ..." if len(model.machines) > 8 else ""),
         )
-    return Clip(path, *best[0])
+    return Clip(path, *best[0], key=readable(path.name))
 
 
 def _says_id(machine_id: str, folders: list[str], stem: str) -> bool:

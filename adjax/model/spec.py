@@ -232,7 +232,9 @@ def setting_types(kind: Kind) -> dict[str, tuple[Any, Any]]:
     found: dict[str, tuple[Any, Any]] = {}
     for owner in (kind.config, kind.hyper):
         types, default = typing.get_type_hints(owner), owner()
-        found |= {name: (types[name], getattr(default, name)) for name in types if hasattr(default, name)}
+        own = {name: (types[name], getattr(default, name)) for name in types if hasattr(default, name)}
+        # A traced setting that is None masks a static one: that one is to be set.
+        found |= {name: pair for name, pair in own.items() if owner is kind.config or pair[1] is not None}
     return found
 
 
