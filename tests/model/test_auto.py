@@ -1,8 +1,7 @@
-"""The model auto: calibration by brute force, fusion, few clips, lone machines, bad clips, no name in the rule."""
+"""The model auto: calibration by brute force, what is found and where, few clips, lone machines, bad clips, no name."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,24 +13,17 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from adjax.data.clips import Clip, ClipTable
-from adjax.extraction import ClipFeatures
-from adjax.features import VIEWS
-from adjax.results import Result
-from adjax.selection import (
-    GROUPS,
-    LANES,
-    MAX_BLOCKS,
-    calibrate,
-    fit_lanes,
-    fuse,
-    held_out_blocks,
-    judge_type,
-    lane_distances,
-    select_and_score,
-)
-from adjax.types import ClipError, FitError
+from adjax.features.recipes import FeatureConfig
+from adjax.features.views import VIEWS
+from adjax.model.extraction import ClipFeatures
+from adjax.model.fit import fit_model
+from adjax.model.model import Model
+from adjax.model.result import Result
+from adjax.model.spec import VectorConfig, make_spec
+from adjax.types import ClipError, FitError, SettingsError, Training
 
 N_MELS = 16
+AUTO = make_spec("auto", features=VectorConfig(5 * N_MELS))
 
 
 def clips_of(
@@ -59,70 +51,99 @@ def fan(*counts: int) -> list[tuple[str, str, int]]:
     return [("fan", f"id_{i:02d}", n) for i, n in enumerate(counts)]
 
 
+TRAIN = clips_of(fan(6, 8))
+TEST = clips_of(fan(6, 6), split="test", seed=1, shift=6.0)
+
+
 @pytest.fixture(scope="module")
-def result() -> Result:
-    return select_and_score(clips_of(fan(6, 8)), clips_of(fan(6, 6), split="test", seed=1, shift=6.0))
+def model() -> Model:
+    return fit_model(AUTO, TRAIN)
 
 
-def test_held_out_scores_equal_fits_without_the_clips(x64) -> None:
-    """Brute force: leave clips out by deleting them, fit each lane, compare."""
-    train, machine = clips_of(fan(4, 12)), np.repeat([0, 1], [4, 12])
-    views = train.rows.astype(np.float64).reshape(16, 5, -1)
-    blocks = [[i] for i in range(4)] + [[4, 5], [6, 7], *([i] for i in range(8, 16))]
-    distances = np.zeros((16, len(LANES)))
-    fit = jax.jit(functools.partial(fit_lanes, n_machines=2))
+@pytest.fixture(scope="module")
+def result(model: Model) -> Result:
+    return model.score_features(TEST)
+
+
+def upper(distances: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """(n_parts,) sum of squares above the centre."""
+    return np.sum(np.clip(distances - centre, 0, None) ** 2, axis=0)
+
+
+def test_calibration_by_brute_force() -> None:
+    """The k-th block of every machine is held out at once; each clip is then judged by the other held-out ones."""
+    train = clips_of(fan(4, 12))
+    model = fit_model(AUTO, train)
+    machine = np.repeat([0, 1], [4, 12])
+    blocks = [[0, 4], [1, 5], [2, 6, 7], [3, 8], [9], [10], [11], [12, 13], [14], [15]]
+    detector = AUTO.detectors[0].make()
+    fit = jax.jit(detector.fit)
+    score = jax.jit(jax.vmap(detector.score, in_axes=(None, 0, 0, 0)))
+
+    def distances_of(params, machine, rows) -> np.ndarray:
+        ones = jnp.ones((len(rows), 1))
+        return np.asarray(score(params, jnp.asarray(machine), rows[:, None], ones), np.float64)
+
+    def fitted(weight):
+        n, seeds = jnp.arange(16, dtype=jnp.int32), jnp.zeros(2, jnp.uint32)
+        nothing = jnp.zeros(16, jnp.int32)
+        clips = Training(train.rows, jnp.asarray(weight), n, jnp.asarray(machine), nothing, seeds)
+        return fit(jax.random.key(0), clips)[0]
+
+    distances = np.zeros((16, 14))
     for block in blocks:
-        kept = np.delete(np.arange(16), block)
-        own = jnp.asarray(machine[block[0]])
-        lanes = fit(jnp.asarray(views[kept]), jnp.ones(len(kept)), machine[kept], own)
-        distances[block] = lane_distances(lanes, jnp.asarray(views[block]))
-    centre = np.stack([distances[:4].mean(axis=0), distances[4:].mean(axis=0)])[machine]
-    spread = np.sqrt((np.maximum(distances - centre, 0) ** 2).sum(axis=0) / (3 + 11))
-    normal, z = judge_type(views.reshape(16, -1), machine, views[:3].reshape(3, -1), machine[:3])
-    assert_allclose(normal, (distances - centre) / spread, rtol=1e-8, atol=1e-8)
-    whole = fit(jnp.asarray(views), jnp.ones(16), machine, jnp.asarray(0))
-    expected = (np.asarray(lane_distances(whole, jnp.asarray(views[:3]))) - centre[0]) / spread
-    assert_allclose(z, expected, rtol=1e-8, atol=1e-8)
+        params = fitted(np.where(np.isin(np.arange(16), block), np.float32(0), np.float32(1)))
+        distances[block] = distances_of(params, machine[block], train.rows[block])
+    own = [distances[machine == m] for m in (0, 1)]
+    for m, held_out in enumerate(model.record.held_out):
+        mate = own[1 - m]
+        of_mate = upper(mate, mate.mean(axis=0))
+        expected = []
+        for i in range(len(own[m])):
+            others = np.delete(own[m], i, axis=0)
+            centre = others.mean(axis=0)
+            spread = np.sqrt((upper(others, centre) + of_mate) / (len(others) - 1 + len(mate) - 1))
+            expected.append(np.max((own[m][i] - centre) / spread))
+        assert_allclose(held_out.scores, expected, rtol=2e-3, atol=2e-3)
+        assert held_out.names == tuple(
+            clip.name for clip, k in zip(train.clips, machine, strict=True) if k == m
+        )
+
+    test = clips_of(fan(3, 3), split="test", seed=1, shift=2.0)
+    result = model.score_features(test)
+    params, which = fitted(np.ones(16, np.float32)), np.repeat([0, 1], 3)
+    raw = distances_of(params, which, test.rows)
+    centre = np.stack([part.mean(axis=0) for part in own])
+    spread = np.sqrt(sum(upper(part, part.mean(axis=0)) for part in own) / (3 + 11))
+    z = (raw - centre[which]) / spread
+    assert_allclose(result.parts, z, rtol=5e-3, atol=5e-3)
+    assert_array_equal(result.scores, result.parts.max(axis=1))
+    for i, m in enumerate(which):
+        normal = model.record.held_out[m].scores
+        p = (1 + np.sum(normal >= result.scores[i])) / (len(normal) + 1)
+        if result.extrapolated[i]:
+            assert result.scores[i] > normal.max()
+            assert 0 < result.p_values[i] < 1 / (len(normal) + 1)
+        else:
+            assert_allclose(result.p_values[i], p, rtol=1e-5)
 
 
-def test_every_clip_is_held_out_once_in_contiguous_blocks() -> None:
-    machine = np.repeat([0, 1], [4, 25])
-    blocks, owner = held_out_blocks(machine, 2)
-    assert_array_equal(blocks.sum(axis=0), np.ones(29))
-    assert len(blocks) == 4 + MAX_BLOCKS + 2
-    assert not blocks[-2:].any()
-    for block, own in zip(blocks[:-2], owner[:-2], strict=True):
-        clips = np.flatnonzero(block)
-        assert set(machine[clips]) == {own}
-        assert_array_equal(np.diff(clips), 1)
-
-
-def test_the_spread_never_vanishes() -> None:
-    _, spread = calibrate(jnp.ones((6, 3)), np.repeat([0, 1], 3), n_machines=2)
-    assert (spread > 0).all()
-
-
-def test_fuse_takes_the_loudest_lane() -> None:
-    assert_array_equal(fuse(np.array([[0.0, 2.0, -1.0], [-3.0, -2.0, -4.0]])), [2.0, -2.0])
-
-
-def test_lanes_are_the_fourteen_of_the_rule() -> None:
-    assert len(set(LANES)) == len(LANES) == sum(len(group.views) for group in GROUPS) == 14
-
-
-def test_anomalies_are_found_and_the_lanes_say_where(result: Result) -> None:
+def test_anomalies_are_found_and_the_parts_say_where(model: Model, result: Result) -> None:
+    assert not model.record.failures
     assert not result.failures
     assert all(metrics.auc == 1.0 for metrics in result.metrics()["fan"].values())
-    assert result.lanes is not None
-    for label, loudest in zip(result.clips.labels, result.lanes.loudest, strict=True):
-        assert loudest.startswith("peaks") or not label
-    assert_array_equal(result.scores, result.lanes.z.max(axis=1))
-    assert [len(result.lanes.held_out["fan", f"id_{i:02d}"]) for i in (0, 1)] == [6, 8]
-    assert [(fit.n_clips, fit.n_steps) for fit in result.fits] == [(6, 7), (8, 9)]
+    for label, loudest, verdict in zip(result.clips.labels, result.loudest, result.verdicts, strict=True):
+        assert not label or (loudest.startswith("peaks") and verdict == "anomalous")
+    assert_array_equal(result.scores, result.parts.max(axis=1))
+    assert len(result.part_names) == 14
+    assert [len(own.scores) for own in model.record.held_out] == [6, 8]
+    assert [(fit.kind, fit.n_clips, fit.n_steps) for fit in model.record.fits] == [
+        ("gaussians", 6, 1),
+        ("gaussians", 8, 1),
+    ]
 
 
 def test_no_label_and_no_name_is_in_the_rule(result: Result) -> None:
-    train, test = clips_of(fan(6, 8)), clips_of(fan(6, 6), split="test", seed=1, shift=6.0)
     new = {"id_00": "section_05", "id_01": "section_01"}  # in another order, too
 
     def renamed(features: ClipFeatures) -> ClipFeatures:
@@ -131,62 +152,135 @@ def test_no_label_and_no_name_is_in_the_rule(result: Result) -> None:
         )
         return replace(features, clips=ClipTable(tuple(clips)))
 
-    again = select_and_score(renamed(train), renamed(test))
+    again = fit_model(AUTO, renamed(TRAIN)).score_features(renamed(TEST))
     assert_allclose(again.scores, result.scores, rtol=1e-3, atol=1e-3)
+    assert_allclose(again.p_values, result.p_values, rtol=1e-2)
 
 
-def test_a_machine_alone_in_its_type(result: Result) -> None:
-    alone = select_and_score(clips_of(fan(6)), clips_of(fan(6), split="test", seed=1, shift=6.0))
-    assert not alone.failures
-    assert alone.metrics()["fan"]["id_00"].auc == 1.0
+def test_machines_of_another_type_lend_nothing(result: Result) -> None:
+    company = clips_of([*fan(6, 8), ("pump", "id_00", 6)])
+    assert_array_equal(company.rows[:14], TRAIN.rows)
+    found = fit_model(AUTO, company).score_features(TEST)
+    assert_allclose(found.scores, result.scores, rtol=1e-5, atol=1e-5)
+
+
+def test_a_machine_alone_in_its_type() -> None:
+    alone = fit_model(AUTO, clips_of(fan(6)))
+    judged = alone.score_features(clips_of(fan(6), split="test", seed=1, shift=6.0))
+    assert not alone.record.failures
+    assert not judged.failures
+    assert judged.metrics()["fan"]["id_00"].auc == 1.0
 
 
 def test_too_few_training_clips_are_reported_and_the_others_go_on(result: Result) -> None:
     test = clips_of(fan(6, 6, 2, 1), split="test", seed=1, shift=6.0)
-    few = select_and_score(clips_of(fan(6, 8, 2)), test)
-    assert [type(error) for error in few.failures] == [FitError, FitError]
-    assert "fan id_02 has 2 training clips" in str(few.failures[0])
-    assert "fan id_03 has 0 training clips" in str(few.failures[1])
-    assert few.clips.machine_ids == result.clips.machine_ids
-    assert_allclose(few.scores, result.scores, rtol=1e-3, atol=1e-3)  # two clips lend nothing
+    few = fit_model(AUTO, clips_of(fan(6, 8, 2)))
+    judged = few.score_features(test)
+    assert [type(error) for error in few.record.failures] == [FitError]
+    assert "fan id_02 has 2 training clips" in str(few.record.failures[0])
+    assert [type(error) for error in judged.failures] == [FitError, FitError]
+    assert "fan id_02 is not in the model" in str(judged.failures[0])
+    assert "its 2 clips have no score" in str(judged.failures[0])
+    assert "fan id_03 is not in the model" in str(judged.failures[1])
+    assert judged.clips.machine_ids == result.clips.machine_ids
+    assert_array_equal(judged.scores, result.scores)  # two clips lend nothing
 
 
-def test_mates_without_test_clips_lend_theirs(result: Result) -> None:
-    test = clips_of(fan(6), split="test", seed=1, shift=6.0)
-    one = select_and_score(clips_of(fan(6, 8)), test)
-    assert_allclose(one.scores, result.of("fan", "id_00")[1], rtol=1e-3, atol=1e-3)
-    assert len(one.fits) == 1
+def test_three_clips_of_a_machine_are_enough() -> None:
+    model = fit_model(AUTO, clips_of(fan(3)))
+    judged = model.score_features(clips_of(fan(6), split="test", seed=1, shift=12.0))
+    assert [len(own.scores) for own in model.record.held_out] == [3]
+    assert np.isfinite(judged.scores).all()
+    assert judged.metrics()["fan"]["id_00"].auc == 1.0
+
+
+def test_mates_without_test_clips_lend_theirs(model: Model, result: Result) -> None:
+    one = model.score_features(TEST.where(lambda clip: clip.machine_id == "id_00"))
+    assert_array_equal(one.scores, result.of("fan", "id_00")[1])
+    without = fit_model(AUTO, TRAIN.where(lambda clip: clip.machine_id == "id_00"))
+    alone = without.score_features(TEST.where(lambda clip: clip.machine_id == "id_00"))
+    assert np.max(np.abs(alone.scores - one.scores)) > 0.1
 
 
 def test_one_model_a_type() -> None:
-    train, test = clips_of(fan(6, 8)), clips_of(fan(6, 6), split="test", seed=1, shift=6.0)
-    judged = select_and_score(train, test, per="type")
-    assert [(fit.machine_id, fit.n_clips) for fit in judged.fits] == [("", 14)]
+    """One Gaussian for both machines; each is calibrated by its own clips."""
+    model = fit_model(make_spec("auto", features=AUTO.detectors[0].features, per="type"), TRAIN)
+    judged = model.score_features(TEST)
+    assert [(fit.machine_id, fit.n_clips) for fit in model.record.fits] == [("", 14)]
+    assert [len(own.scores) for own in model.record.held_out] == [6, 8]
     assert len(judged.scores) == 12
 
 
 def test_a_clip_that_is_not_finite_spoils_no_other(result: Result) -> None:
-    train, test = clips_of(fan(7, 8)), clips_of(fan(6, 6), split="test", seed=1, shift=6.0)
+    train = clips_of(fan(7, 8))
+    test = replace(TEST, rows=TEST.rows.copy())
     train.rows[0, 3], test.rows[1, 5] = np.nan, np.inf
-    judged = select_and_score(train, test)
-    assert {error.path for error in judged.failures if isinstance(error, ClipError)} == {
-        str(train.clips[0].path),
-        str(test.clips[1].path),
-    }
+    model = fit_model(AUTO, train)
+    judged = model.score_features(test)
+    assert [error.path for error in model.record.failures] == [str(train.clips[0].path)]
+    assert [error.path for error in judged.failures] == [str(test.clips[1].path)]
+    assert all(isinstance(error, ClipError) for error in judged.failures)
     assert len(judged.scores) == 11
     assert np.isfinite(judged.scores).all()
 
 
-def test_scores_that_are_not_finite_are_reported_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    from adjax import selection
+def test_scores_that_are_not_finite_are_reported_and_left_out(model: Model) -> None:
+    """Numbers that are finite, whose squares are not."""
+    test = replace(TEST, rows=TEST.rows.copy())
+    test.rows[1] = 1e30
+    judged = model.score_features(test)
+    assert len(judged.scores) == 11
+    assert [error.path for error in judged.failures] == [str(test.clips[1].path)]
+    assert "its score is not finite" in str(judged.failures[0])
 
-    def judge(train, train_machine, test, test_machine):
-        z = np.ones((len(test), len(LANES)))
-        z[1, 4] = np.nan
-        return np.ones((len(train), len(LANES))), z
 
-    monkeypatch.setattr(selection, "judge_type", judge)
-    judged = select_and_score(clips_of(fan(6, 8)), clips_of(fan(3, 3), split="test"))
-    assert len(judged.scores) == 5
-    assert [type(error) for error in judged.failures] == [FitError]
-    assert "fan id_00" in str(judged.failures[0])
+def test_a_clip_has_the_same_score_in_any_company(model: Model, result: Result) -> None:
+    for chosen in ([3], [11, 0, 4]):
+        some = model.score_features(TEST.at(chosen))
+        assert_array_equal(some.scores, result.scores[chosen])
+        assert_array_equal(some.p_values, result.p_values[chosen])
+    nothing = model.score_features(TEST.at([]))
+    assert (len(nothing.scores), nothing.parts.shape, nothing.failures) == (0, (0, 14), ())
+
+
+@pytest.mark.parametrize("fusion", ["max", "mean", "fisher"])
+def test_other_models_are_fused_with_it(fusion: str) -> None:
+    settings = {"n_components": 1, "covariance_type": "diag", "reg_covar": 1e-2, "max_iter": 5}
+    spec = make_spec("auto+gmm", settings=settings, features=AUTO.detectors[0].features, fusion=fusion)
+    model = fit_model(spec, TRAIN)
+    judged = model.score_features(TEST)
+    assert judged.part_names[0] == "gaussians mean"
+    assert judged.part_names[-1] == "gmm"
+    assert len(judged.part_names) == 15
+    assert np.isfinite(judged.scores).all()
+    assert ((judged.p_values > 0) & (judged.p_values <= 1)).all()
+    assert all(metrics.auc == 1.0 for metrics in judged.metrics()["fan"].values())
+
+
+def test_p_values_too_small_for_a_float_are_still_scores() -> None:
+    """Fisher's sum is of logarithms; no anomaly is so far out that it has no score, and farther is higher."""
+    model = fit_model(replace(AUTO, fusion="fisher"), TRAIN)
+    far = [model.score_features(clips_of(fan(2), split="test", shift=shift)) for shift in (1e3, 1e6, 1e9)]
+    assert not any(judged.failures for judged in far)
+    scores = [judged.scores[1] for judged in far]
+    assert np.isfinite(scores).all()
+    assert scores == sorted(set(scores))
+    assert all(judged.p_values[1] > 0 for judged in far)
+
+
+def test_it_refuses_what_it_cannot_use() -> None:
+    small = FeatureConfig(n_fft=256, hop_length=128, n_mels=16)
+    front_end = make_spec("auto", features=small).front_ends[0]
+    assert isinstance(front_end, FeatureConfig)
+    assert front_end.pooling == "views"
+    for bad in ({"kind": "mfcc"}, {"pooling": "mean"}):
+        with pytest.raises(SettingsError, match="auto takes log-mels as they are"):
+            make_spec("auto", features=replace(small, **bad))
+    with pytest.raises(SettingsError, match="auto has no setting n_components"):
+        make_spec("auto", settings={"n_components": 2})
+    with pytest.raises(SettingsError, match="leave the pooling of scores"):
+        make_spec("auto", features=small, pooling="max")
+    with pytest.raises(SettingsError, match="multiple of 16"):
+        wide = np.zeros((6, 5 * 24), np.float32)
+        clips = replace(clips_of(fan(6)), rows=wide)
+        fit_model(make_spec("auto", features=VectorConfig(5 * 24)), clips)
