@@ -280,7 +280,6 @@ def test_it_refuses_what_it_cannot_use() -> None:
         make_spec("auto", settings={"n_components": 2})
     with pytest.raises(SettingsError, match="leave the pooling of scores"):
         make_spec("auto", features=small, pooling="max")
+    wide = replace(clips_of(fan(6)), rows=np.zeros((6, 5 * 24), np.float32))
     with pytest.raises(SettingsError, match="multiple of 16"):
-        wide = np.zeros((6, 5 * 24), np.float32)
-        clips = replace(clips_of(fan(6)), rows=wide)
-        fit_model(make_spec("auto", features=VectorConfig(5 * 24)), clips)
+        fit_model(make_spec("auto", features=VectorConfig(5 * 24)), wide)
