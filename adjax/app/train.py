@@ -13,10 +13,10 @@ from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
 from adjax.data.index import index_folder
-from adjax.model.keep import save_model
+from adjax.model.keep import CARD, save_model
 from adjax.model.model import extract_for
 from adjax.report.tables import fits_table, thresholds_table
-from adjax.store import hold
+from adjax.store import check_place, hold
 from adjax.types import DataError, readable
 
 
@@ -42,6 +42,7 @@ def train(command: Train, console: Console) -> bool:
         raise DataError(
             "which recordings? give a folder of normal ones: adjax train --data FOLDER --out MODEL"
         )
+    check_place(command.out, [CARD])
     everything = index_folder(command.data, machine_type=command.machine_type, seed=command.seed)
     clips = everything.select(split="train")
     if not len(clips):

@@ -6,9 +6,10 @@ SHA-256 of its files; no file is ever unpickled.
 
 from adjax.store.checkpoints import latest_checkpoint, save_checkpoint
 from adjax.store.folder import hold, write_json
-from adjax.store.model import load_model, read_settings, save_model
+from adjax.store.model import check_place, load_model, read_settings, save_model
 
 __all__ = [
+    "check_place",
     "hold",
     "latest_checkpoint",
     "load_model",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def save_model(
     Raises:
         StoreError: it cannot be written, or the folder holds files that no model has: they would be lost.
     """
-    _refuse_others(folder, {ARRAYS, SETTINGS, HASHES, *(texts or {})})
+    check_place(folder, texts or ())
 
     def fill(place: Path) -> None:
         # safetensors takes a buffer as it lies in memory: a transposed array would be stored as another.
@@ -46,8 +46,17 @@ def save_model(
     write_folder(folder, fill)
 
 
-def _refuse_others(folder: Path, own: set[str]) -> None:
-    """Raise if writing a model here would remove what is not one."""
+def check_place(folder: Path, texts: Iterable[str] = ()) -> None:
+    """Ask whether a model may be written here; worth a call before hours of training.
+
+    Args:
+        folder: of the model.
+        texts: names of its further files.
+
+    Raises:
+        StoreError: it is no folder, or holds files that no model has: they would be lost.
+    """
+    own = {ARRAYS, SETTINGS, HASHES, *texts}
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise StoreError(f"{folder}: is no folder; give the model a folder of its own")
     others = sorted(path.name for path in folder.iterdir() if path.name not in own) if folder.is_dir() else []

@@ -1,10 +1,11 @@
-"""The command line as a person uses it."""
+"""`adjax run`, `cache` and the command line itself, as a person uses them."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,26 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adjax.app.cli import CANNOT_RUN, OK, SOME_FAILED, main
-from adjax.app.run import TRAINING, Run
-from adjax.data.audio import write_wav
+from adjax.app.cli import CANNOT_RUN, COMMANDS, OK, SOME_FAILED, main
+from adjax.app.fitting import TRAINING
+from adjax.app.run import Run
+from adjax.data import cache
+from adjax.data.audio import read_clip, write_wav
 from adjax.evaluation.dcase_files import read_scores
+from adjax.model.spec import from_json
+from adjax.report.folder import COLUMNS
 from adjax.store import hold
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One machine, one second a clip."""
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for split in ("train", "test"):
-        (root / "pump" / split).mkdir(parents=True)
-    for i in range(4):
-        quiet, loud = (0.05 * rng.normal(size=(2, 16000))).astype(np.float32)
-        write_wav(root / f"pump/train/normal_id_00_{i:08d}.wav", quiet, 16000)
-        write_wav(root / f"pump/test/normal_id_00_{i:08d}.wav", loud, 16000)
-        write_wav(root / f"pump/test/anomaly_id_00_{i:08d}.wav", 4 * loud, 16000)
-    return root
 
 
 def table(path: Path) -> list[list[str]]:
@@ -41,7 +31,7 @@ def table(path: Path) -> list[list[str]]:
 
 
 def arguments(tree: Path, out: Path, *more: str) -> list[str]:
-    gmm = ["--model", "gmm", "--covariance-type", "diag", "--n-components", "2"]
+    gmm = ["--model", "gmm", "--n-mels", "16", "--set", "covariance_type=diag", "n_components=2"]
     return ["run", "--data", str(tree), "--out", str(out), *gmm, *more]
 
 
@@ -53,10 +43,27 @@ def test_run_writes_the_submission_files_and_the_record(tree: Path, tmp_path: Pa
     assert rows[:2] == [["pump"], ["id", "AUC", "pAUC"]]
     assert rows[2] == ["00", "1.0", "1.0"]
     settings = json.loads((tmp_path / "settings.json").read_text())
-    assert settings["settings"]["gmm"]["n_components"] == 2
-    assert settings["settings"]["seed"] == 0
+    spec = from_json(settings["model"])
+    assert (
+        spec == Run(model=("gmm",), n_mels=16, set=("covariance_type=diag", "n_components=2")).models()["gmm"]
+    )
+    assert (spec.detectors[0].config.n_components, spec.seed, settings["false_alarm_rate"]) == (2, 0, 0.05)
     assert {"python", "jax", "adjax", "device"} <= set(settings["versions"])
     assert settings["data"]["train_clips"] == 4
+    head, *rows = table(tmp_path / "scores.csv")
+    assert tuple(head) == COLUMNS
+    assert [row[0] for row in rows] == list(scores)
+    for name, machine_type, machine_id, score, p_value, decision, part, flags in rows:
+        assert (machine_type, machine_id, part, flags[:12]) == (
+            "pump",
+            "id_00",
+            "gmm",
+            "extrapolated"[: len(flags)],
+        )
+        assert float(score) == pytest.approx(scores[name])
+        assert 0 < float(p_value) <= 1
+        assert decision == ("anomalous" if float(p_value) <= 0.05 else "normal")
+    assert not (tmp_path / "parts.csv").exists()
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert names == {"pump_spectrograms.png", "pump_scores.png", "pump_roc.png"}
     printed = capsys.readouterr().out
@@ -66,61 +73,61 @@ def test_run_writes_the_submission_files_and_the_record(tree: Path, tmp_path: Pa
 
 
 def test_options_of_the_autoencoder_reach_it(tree: Path, tmp_path: Path) -> None:
-    options = ["--recipe", "2023", "--residual", "mahalanobis", "--predict", "middle", "--epochs", "1"]
-    options += ["--compute-dtype", "bfloat16"]
+    options = ["--set", "predict=middle", "n_epochs=1", "compute_dtype=bfloat16", "hidden=16,8", "noise=0.5"]
     pooling = ["--score-pooling", "percentile", "--score-percentile", "90"]
-    command = [
-        "run",
-        "--data",
-        str(tree),
-        "--model",
-        "autoencoder",
-        "--out",
-        str(tmp_path),
-        *options,
-        *pooling,
-    ]
-    assert main(command) == OK
-    settings = json.loads((tmp_path / "settings.json").read_text())["settings"]
-    own = settings["autoencoder"]
-    assert (own["batch_size"], own["constants"], own["predict"]) == (256, "torch", "middle")
-    assert own["compute_dtype"] == "bfloat16"
+    model = ["--model", "autoencoder:2023-mahalanobis", "--n-mels", "16"]
+    assert main(["run", "--data", str(tree), "--out", str(tmp_path), *model, *options, *pooling]) == OK
+    spec = from_json(json.loads((tmp_path / "settings.json").read_text())["model"])
+    (own,) = spec.detectors
+    config = own.config
+    assert (config.batch_size, config.constants, config.predict) == (256, "torch", "middle")
+    assert (config.compute_dtype, config.hidden, own.hyper.noise) == ("bfloat16", (16, 8), 0.5)
+    assert (config.residual, config.n_domains, own.percentile) == ("mahalanobis", 2, 90)
+    assert spec.calibration == "split"
     fits = json.loads((tmp_path / "report.json").read_text())["fits"]
     assert [len(fit["losses"]) for fit in fits] == [1] * len(fits)
     assert (tmp_path / "figures" / "pump_losses.png").stat().st_size > 1000
-    assert (own["residual"], own["n_domains"], settings["score_percentile"]) == ("mahalanobis", 2, 90)
 
 
 def test_a_recipes_floor_is_the_autoencoders_unless_another_is_given() -> None:
-    floor = lambda model, **given: Run(**given).config(model).features.floor  # noqa: E731
-    assert (floor("autoencoder"), floor("autoencoder", recipe="2023")) == ("add", "max")
-    assert (floor("gmm", recipe="2023"), floor("auto", recipe="2023")) == ("add", "add")
-    assert (floor("autoencoder", recipe="2023", floor="add"), floor("gmm", floor="max")) == ("add", "max")
+    def floor(model: str, **given: object) -> str:
+        return Run(model=(model,), **given).models()[model].detectors[0].features.floor  # type: ignore
+
+    assert (floor("autoencoder"), floor("autoencoder:2023")) == ("add", "max")
+    assert (floor("gmm"), floor("auto")) == ("add", "add")
+    assert (floor("autoencoder:2023", floor="add"), floor("gmm", floor="max")) == ("add", "max")
+
+
+def test_a_setting_goes_to_the_models_that_have_it(tree: Path) -> None:
+    specs = Run(model=("all",), set=("n_components=2", "n_epochs=3", "hidden=16")).models()
+    assert list(specs) == ["auto", "gmm", "autoencoder"]
+    assert specs["gmm"].detectors[0].config.n_components == 2
+    assert specs["autoencoder"].detectors[0].config.n_epochs == 3
 
 
 def test_a_killed_run_resumes_to_the_same_files(tree: Path, tmp_path: Path, capsys) -> None:
     """kill -9 in the middle of training: the same command ends as if nothing had happened, and leaves no debris."""
-    command = ["run", "--data", str(tree), "--model", "autoencoder", "--epochs", "60"]
+    command = ["run", "--data", str(tree), "--model", "autoencoder", "--set", "n_epochs=60"]
     assert main([*command, "--out", str(tmp_path / "whole")]) == OK
     command += ["--out", str(tmp_path / "killed")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen([sys.executable, "-m", "adjax.app.cli", *command], env=environment)
     place = tmp_path / "killed" / TRAINING
     deadline = time.monotonic() + 300
-    while not list(place.glob("pump_id_00/*/epoch_000010")):
+    while not list(place.glob("autoencoder/pump_id_00/*/epoch_000010")):
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline, "no checkpoint"
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not list(place.glob("pump_id_00/*/epoch_000060"))
+    assert not list(place.glob("autoencoder/pump_id_00/*/epoch_000060"))
     assert main([*command, "--seed", "1"]) == CANNOT_RUN
     assert "other settings, data or versions" in capsys.readouterr().err
-    assert main([*command, "--model", "gmm", "--max-iter", "1"]) == OK
-    assert list(place.glob("pump_id_00/*/epoch_*")), "another model's run deleted them"
+    assert main([*command, "--model", "gmm", "--set", "max_iter=1", "--calibration", "none"]) == OK
+    assert list(place.glob("autoencoder/pump_id_00/*/epoch_*")), "another model's run deleted them"
     assert main(command) == OK
     assert "pump id_00: went on after epoch" in capsys.readouterr().out
-    for file in ("anomaly_score_pump_id_00.csv", "result.csv", "settings.json"):
+    for file in ("anomaly_score_pump_id_00.csv", "scores.csv", "result.csv", "settings.json"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "killed" / file).read_bytes()
     names = [{path.name for path in (tmp_path / run).iterdir()} for run in ("whole", "killed")]
     assert names[0] == names[1]
@@ -134,13 +141,15 @@ def test_a_second_run_into_the_same_folder_is_refused(tree: Path, tmp_path: Path
     assert not (tmp_path / "settings.json").exists()
 
 
-def test_auto_is_the_default_and_says_which_lane_spoke(tree: Path, tmp_path: Path) -> None:
+def test_auto_is_the_default_and_says_which_part_spoke(tree: Path, tmp_path: Path) -> None:
     """Clips of one second, which are shorter than the window of the rhythm's view."""
     assert main(["run", "--data", str(tree), "--out", str(tmp_path)]) == OK
-    assert json.loads((tmp_path / "settings.json").read_text())["settings"]["model"] == "auto"
+    spec = json.loads((tmp_path / "settings.json").read_text())["model"]
+    assert [own["kind"] for own in spec["detectors"]] == ["gaussians"]
     scores = read_scores(tmp_path / "anomaly_score_pump_id_00.csv")
-    head, *rows = table(tmp_path / "lanes.csv")
+    head, *rows = table(tmp_path / "parts.csv")
     assert head[:5] == ["file", "machine_type", "machine_id", "score", "loudest"]
+    assert len(head) == 5 + 14
     assert len(rows) == len(scores) == 8
     for name, machine_type, machine_id, score, loudest, *z in rows:
         assert (machine_type, machine_id) == ("pump", "id_00")
@@ -148,22 +157,21 @@ def test_auto_is_the_default_and_says_which_lane_spoke(tree: Path, tmp_path: Pat
         assert (
             float(z[head[5:].index(loudest)]) == max(map(float, z)) == pytest.approx(float(score), abs=1e-3)
         )
-    lanes = json.loads((tmp_path / "report.json").read_text())["lanes"]
-    assert sum(lanes["clips it was the loudest of"].values()) == 8
-    assert lanes["held-out normal clips"]["pump id_00"]["clips"] == 4
+    assert [row[6] for row in table(tmp_path / "scores.csv")[1:]] == [row[4] for row in rows]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert sum(report["loudest part"].values()) == 8
+    assert report["held_out"]["pump id_00"]["clips"] == 4
     assert table(tmp_path / "result.csv")[2] == ["00", "1.0", "1.0"]
 
 
 def test_the_same_command_gives_the_same_files(tree: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         assert main(arguments(tree, tmp_path / name, "--seed", "3")) == OK
-    for file in ("anomaly_score_pump_id_00.csv", "result.csv", "settings.json"):
+    for file in ("anomaly_score_pump_id_00.csv", "scores.csv", "result.csv", "settings.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
 def test_a_bad_clip_is_listed_and_the_exit_code_says_so(tree: Path, tmp_path: Path, capsys) -> None:
-    import shutil
-
     root = tmp_path / "data"
     shutil.copytree(tree, root)
     (root / "pump/test/normal_id_00_00000002.wav").write_bytes(b"not a wav")
@@ -174,8 +182,6 @@ def test_a_bad_clip_is_listed_and_the_exit_code_says_so(tree: Path, tmp_path: Pa
 
 
 def test_unlabelled_clips_are_scored_and_labels_can_be_given(tree: Path, tmp_path: Path) -> None:
-    import shutil
-
     root = tmp_path / "data"
     shutil.copytree(tree, root)
     lines = []
@@ -195,9 +201,20 @@ def test_unlabelled_clips_are_scored_and_labels_can_be_given(tree: Path, tmp_pat
     [
         (["--machine-type", "valve"], "pump"),
         (["--data", "no/such/folder"], "no/such/folder"),
-        (["--n-components", "0"], "n_components"),
-        (["--model", "auto", "--features", "mfcc"], "auto takes log-mels"),
-        (["--model", "auto", "--standardize"], "auto takes log-mels"),
+        (["--set", "n_components=0"], "n_components"),
+        (["--set", "n_components"], "write NAME=VALUE"),
+        (["--set", "n_components=two"], "n_components='two' is no value of its kind"),
+        (["--set", "colour=2"], "there is no setting 'colour'; there are block_size"),
+        (["--set", "covariance_type=round"], "is not one of full, tied, diag, spherical"),
+        (["--model", "auto"], "there is no setting 'covariance_type'"),
+        (["--model", "auto", "--set", "averaged=1", "--features", "mfcc"], "auto takes log-mels"),
+        (["--model", "nearest"], "there is no"),
+        (["--false-alarm-rate", "0"], "false_alarm_rate=0"),
+        (["--group", "("], "no regular expression"),
+        (
+            ["--model", "autoencoder", "--clip-pooling", "mean", "--score-pooling", "std", "--set"],
+            "deviation",
+        ),
     ],
 )
 def test_what_cannot_run_says_why_and_exits_2(tree: Path, tmp_path: Path, capsys, more, message: str) -> None:
@@ -208,8 +225,6 @@ def test_what_cannot_run_says_why_and_exits_2(tree: Path, tmp_path: Path, capsys
 def test_the_cache_is_used_shown_and_emptied(
     tree: Path, tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    from adjax.data import cache
-
     monkeypatch.setattr(cache, "SETTLE_NS", 0)
     assert main(arguments(tree, tmp_path / "bare", "--no-cache")) == OK
     assert not list(cache_folder.iterdir())
@@ -233,18 +248,53 @@ def test_help_names_the_commands(capsys) -> None:
         main(["--help"])
     assert stop.value.code == 0
     printed = capsys.readouterr().out
-    assert "run" in printed
-    assert "synth" in printed
-    assert "cache" in printed
+    assert all(f"  {name} " in printed for name in COMMANDS)
+    assert main([]) == OK
+    assert capsys.readouterr().out == printed
+    assert main(["dance"]) == CANNOT_RUN
+    assert "there is no command 'dance'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_each_command_tells_its_settings(command: str, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"adjax {command}" in capsys.readouterr().out
+
+
+def test_a_plain_folder_is_tested_on_a_fifth_of_it(tmp_path: Path, capsys) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "Säge 3").mkdir()
+    for i in range(10):
+        y = (0.05 * rng.normal(size=8000)).astype(np.float32)
+        write_wav(tmp_path / "Säge 3" / f"Aufnahme Nr {i}.wav", y, 16000)
+    assert main(arguments(tmp_path / "Säge 3", tmp_path / "out", "--clip-pooling", "mean")) == OK
+    printed = capsys.readouterr().out
+    assert "2 of the 10 normal clips are kept out of training and tested" in printed
+    assert "No AUC and no figures" in printed
+    assert len(table(tmp_path / "out" / "scores.csv")) == 1 + 2
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert (settings["data"]["train_clips"], settings["data"]["test_clips"]) == (8, 2)
+    assert not (tmp_path / "out" / "result.csv").exists()
+
+
+def test_a_run_leaves_no_file_of_an_earlier_one(tree: Path, tmp_path: Path) -> None:
+    for name in ("parts.csv", "result.csv", "failures.csv"):
+        (tmp_path / name).write_text("of an earlier run")
+    assert main(arguments(tree, tmp_path, "--clip-pooling", "mean")) == OK
+    assert not (tmp_path / "parts.csv").exists()
+    assert not (tmp_path / "failures.csv").exists()
+    assert table(tmp_path / "result.csv")[0] == ["pump"]
 
 
 @pytest.mark.parametrize("machine_type", ["slider", "fan"])
 def test_real_clips_go_through(shared: Path, tmp_path: Path, machine_type: str) -> None:
     """Real sound, four machines of each type; few clips, so no claim about the AUC."""
     data = ["--data", str(shared / "data" / "mimii_mini"), "--machine-type", machine_type]
-    models = ["--model", "all", "--epochs", "2", "--covariance-type", "diag"]
+    models = ["--model", "all", "--set", "n_epochs=2", "covariance_type=diag", "n_components=2"]
     assert main(["run", *data, "--out", str(tmp_path), *models]) == OK
-    assert [path.parent.name for path in tmp_path.glob("*/lanes.csv")] == ["auto"]
+    assert [path.parent.name for path in tmp_path.glob("*/parts.csv")] == ["auto"]
     for model in ("auto", "gmm", "autoencoder"):
         rows = table(tmp_path / model / "result.csv")
         assert [row[0] for row in rows[2:6]] == ["00", "02", "04", "06"]
@@ -254,27 +304,7 @@ def test_real_clips_go_through(shared: Path, tmp_path: Path, machine_type: str) 
 
 def test_channels_of_real_multichannel_clips(shared: Path) -> None:
     """Eight microphones: the recordings differ, and all channels can be read."""
-    from adjax.data.audio import read_clip
-
     path = sorted((shared / "data" / "multichannel").rglob("*.wav"))[0]
     first, last, mean = (read_clip(path, channel=channel).samples for channel in (0, 7, "mean"))
     assert first.shape == last.shape == mean.shape
     assert not np.array_equal(first, last)
-
-
-def test_a_sweep_writes_its_table_and_figure_and_goes_on(tree: Path, tmp_path: Path, capsys) -> None:
-    options = ["--n-components", "1", "--covariance-type", "diag", "--gwrp-r", "0.2", "0.9", "--seeds", "2"]
-    command = ["sweep", "--data", str(tree), "--out", str(tmp_path), "--n-mels", "16", *options]
-    assert main(command) == OK
-    with open(tmp_path / "lanes.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["features.gwrp_r"], row["seed"]) for row in rows] == [
-        ("0.2", "0"),
-        ("0.2", "1"),
-        ("0.9", "0"),
-        ("0.9", "1"),
-    ]
-    assert all(0 <= float(row["auc_low"]) <= float(row["auc"]) <= 1 for row in rows)
-    assert (tmp_path / "figures" / "heat_map.png").stat().st_size > 1000
-    assert main([*command, "--model", "gmm"]) == OK
-    assert "4 of 4 lanes were there already" in capsys.readouterr().out
