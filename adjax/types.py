@@ -172,6 +172,7 @@ class Kind(NamedTuple):
             (n_folds, n_rows), and for each lane a key, hyper, and which set and weights. None: one compiled call.
         widen: (configs) -> the config that serves all of them with one compile; `narrow` tells it which.
         for_clips: (config) -> the config for rows that are whole clips, where windows of rows make no sense.
+        for_vectors: (config) -> the config for one vector from elsewhere for each clip.
         group: (config) -> what must be equal for lanes to share a compile.
         narrow: (config, hyper) -> hyper that narrows the widened model to this config.
         least: (config) -> rows of weight > 0 that a fit needs at least.
@@ -191,6 +192,7 @@ class Kind(NamedTuple):
     recipes: Mapping[str, tuple[Any, Mapping[str, Any]]] = MappingProxyType({})
     engine: Callable[..., Fitted] | None = None
     for_clips: Callable[[Any], Any] = lambda config: config
+    for_vectors: Callable[[Any], Any] = lambda config: config
     widen: Callable[[Sequence[Any]], Any] = operator.itemgetter(0)
     group: Callable[[Any], Any] = lambda config: config
     narrow: Callable[[Any, Any], Any] = lambda config, hyper: hyper

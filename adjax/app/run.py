@@ -22,7 +22,8 @@ from adjax.data.index import index_folder
 from adjax.data.recordings import group_clips
 from adjax.model.extraction import ClipFeatures
 from adjax.model.folds import held_out_split
-from adjax.model.model import Model, extract_splits
+from adjax.model.inputs import extract_splits
+from adjax.model.model import Model
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, everything
 from adjax.report.folder import FAILURES, write_figures, write_run

@@ -123,7 +123,7 @@ def read_clip(
     peak = float(max(samples.max(), -samples.min()))
     if not np.isfinite(peak):
         raise ClipError(path, "holds NaN or infinite samples; export it again or leave it out")
-    samples = _resample(samples, sr_file, sr)
+    samples = resample(samples, sr_file, sr)
     if out is not None and out is not samples:
         out[:] = samples
         samples = out
@@ -261,8 +261,8 @@ def _decode(
         n_read += n
 
 
-def _resample(samples: np.ndarray, sr_file: int, sr: int) -> np.ndarray:
-    """Convert the rate; soxr may miss the ceiling by a sample: a zero is appended, or the end cut."""
+def resample(samples: np.ndarray, sr_file: int, sr: int) -> np.ndarray:
+    """Convert the rate of one channel, (n_samples,) float32; soxr may miss the ceiling by a sample: a zero is appended, or the end cut."""
     if sr == sr_file:
         return samples
     n_samples = resampled_length(len(samples), sr_file, sr)

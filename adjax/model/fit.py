@@ -228,7 +228,7 @@ def _fit_detector(
         last = len(lanes) - 1
         for j, i in enumerate(members):
             status[i] = found.status[last, j]
-            collected[i] = jax.tree.map(lambda leaf, j=j: np.asarray(leaf[last, j]), found.params)
+            collected[i] = jax.tree.map(lambda leaf, j=j: np.asarray(leaf[-1, j]), found.params)
             n_clips = int(np.sum((inside == j) & ~lanes[last].left_out[chosen]))
             losses = found.losses[last] if len(members) == 1 else ()
             fits.append(
@@ -241,7 +241,7 @@ def _fit_detector(
                     int(found.n_steps[last, j]),
                     int(status[i]),
                     tuple(np.asarray(losses).tolist()),
-                )  # fmt: skip
+                )
             )
         if spec.calibration != "none":
             _score_held_out(
