@@ -88,10 +88,13 @@ def fit_model(
     group = np.arange(len(every[0].clips)) if group is None else np.asarray(group)
     every, group = _finite(every, group, failures)
     every, group = _enough(spec, every, group, failures)
-    clips = every[0].clips
-    machines = clips.machines
+    machines = every[0].clips.machines
     place = {machine: i for i, machine in enumerate(machines)}
-    machine = np.array([place[clip.machine] for clip in clips], np.int64)
+    machine = np.array([place[clip.machine] for clip in every[0].clips], np.int64)
+    if (np.diff(machine) < 0).any():  # one order of machines, so that sums have one order, and the same bits
+        order = np.argsort(machine, kind="stable")
+        every, machine, group = [own.at(order.tolist()) for own in every], machine[order], group[order]
+    clips = every[0].clips
     lanes = _lanes(spec, machine, group)
     fitted = [
         _fit_detector(number, spec, own, machines, machine, lanes, checkpoints, watch, failures)
