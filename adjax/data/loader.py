@@ -20,11 +20,13 @@ from adjax.data.audio import (
     Channel,
     check_channel,
     check_settings,
+    check_size,
     read_clip,
     read_info,
-    resampled_length,
 )
 from adjax.data.clips import Clip, ClipTable
+from adjax.data.descriptors import ClipInfo
+from adjax.data.rates import resampled_length
 from adjax.types import ClipBatch, ClipError, DataError, SettingsError
 
 Clips = ClipTable | Sequence[Clip]
@@ -58,20 +60,6 @@ class BatchPlan(NamedTuple):
     rows: np.ndarray
     n_rows: int
     n_padded: int
-
-
-class ClipInfo(NamedTuple):
-    """What became of one decoded clip: what `describe` needs to know.
-
-    Attributes:
-        sr_file: sampling rate of the file in Hz.
-        n_channels: channels of the file.
-        peak: largest absolute value in the file's samples.
-    """
-
-    sr_file: int
-    n_channels: int
-    peak: float
 
 
 @dataclass(frozen=True)
@@ -120,6 +108,7 @@ def scan(
         try:
             info = read_info(clip.path)
             check_channel(clip.path, channel, info.n_channels)
+            check_size(clip.path, info.n_samples, info.sr, sr)
         except ClipError as error:
             return error
         return info
@@ -278,7 +267,7 @@ def _read_into(out: np.ndarray, clip: Clip, sr: int | None, channel: Channel) ->
         audio = read_clip(clip.path, sr=sr, channel=channel, out=out)
     except ClipError as error:
         return error
-    return ClipInfo(audio.sr_file, audio.n_channels, audio.peak)
+    return audio.info
 
 
 def _finish(
