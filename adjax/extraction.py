@@ -19,9 +19,6 @@ import jax
 import numpy as np
 
 import adjax.data.audio
-import adjax.data.descriptors
-import adjax.data.headers
-import adjax.data.rates
 import adjax.features
 from adjax.batching import compile_clips
 from adjax.data.audio import Channel
@@ -128,11 +125,9 @@ def settings_key(config: FeatureConfig, channel: Channel) -> str:
 @functools.cache
 def _code() -> str:
     """The code that makes features of a file, by its hash, with the versions that it stands on."""
-    readers = (adjax.data.audio, adjax.data.descriptors, adjax.data.headers, adjax.data.rates)
-    sources = [
-        *(Path(reader.__file__) for reader in readers),
-        *sorted(Path(adjax.features.__file__).parent.glob("*.py")),
-    ]
+    reading = Path(str(adjax.data.audio.__file__))
+    sources = [reading.with_name(f"{name}.py") for name in ("audio", "descriptors", "headers", "rates")]
+    sources += sorted(Path(adjax.features.__file__).parent.glob("*.py"))
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     packages = ("adjax", "jax", "jaxlib", "numpy", "scipy", "soundfile", "soxr")
     versions = " ".join(f"{name}={metadata.version(name)}" for name in packages)

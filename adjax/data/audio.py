@@ -21,8 +21,8 @@ from adjax.data.descriptors import (
     LENGTH_ZERO,
     ChannelLevels,
     ClipInfo,
-    describe_file_samples,
-    describe_samples,
+    describe_file,
+    describe_sound,
 )
 from adjax.data.headers import mended, open_regular, read_length, what_it_is
 from adjax.data.rates import resample, resampled_length
@@ -142,18 +142,27 @@ def read_clip(
         samples = out if out is not None and sr == sr_file else np.empty(n_samples, np.float32)
         levels = ChannelLevels(n_channels) if n_channels > 1 else None
         _decode(path, file, channel, samples, levels)
-    peak, clipped, period, fingerprint = describe_file_samples(samples, sr_file)
-    if not np.isfinite(peak):
+    of_file = describe_file(samples, sr_file)
+    if not np.isfinite(of_file.peak):
         raise ClipError(path, "holds NaN or infinite samples; export it again or leave it out")
     samples = resample(samples, sr_file, sr)
     if out is not None and out is not samples:
         out[:] = samples
         samples = out
-    rms_db, dc, silent, spectrum_db = describe_samples(samples)
     channel_db, channel_corr = levels.result(channel) if levels else (0.0, 1.0)
-    header = (sr_file, n_channels, n_samples, codec, recovered)
-    heard = (peak, clipped, period, fingerprint, rms_db, dc, silent, channel_db, channel_corr, spectrum_db)
-    return AudioClip(samples, sr, ClipInfo(*header, *heard, sr))
+    info = ClipInfo(
+        sr_file=sr_file,
+        n_channels=n_channels,
+        n_samples=n_samples,
+        codec=codec,
+        recovered=recovered,
+        channel_db=channel_db,
+        channel_corr=channel_corr,
+        sr=sr,
+        **of_file._asdict(),
+        **describe_sound(samples)._asdict(),
+    )
+    return AudioClip(samples, sr, info)
 
 
 def write_wav(path: str | os.PathLike[str], samples: np.ndarray, sr: int) -> None:

@@ -27,14 +27,17 @@ RECOVERED_WORDS = {
 
 # Subtypes of libsndfile that change the sound for good; the first three keep 8 bits.
 LOSSY = frozenset(
-    "PCM_S8 PCM_U8 DPCM_8 ULAW ALAW IMA_ADPCM MS_ADPCM VOX_ADPCM NMS_ADPCM_16 NMS_ADPCM_24 NMS_ADPCM_32 GSM610 "
-    "G721_32 G723_24 G723_40 VORBIS OPUS MPEG_LAYER_I MPEG_LAYER_II MPEG_LAYER_III".split()
+    (
+        *("PCM_S8", "PCM_U8", "DPCM_8", "ULAW", "ALAW", "GSM610", "IMA_ADPCM", "MS_ADPCM", "VOX_ADPCM"),
+        *("NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32", "G721_32", "G723_24", "G723_40"),
+        *("VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"),
+    )
 )
 
 _N_FRAMES, _N_FFT = 16, 512
 _WINDOW = np.hanning(_N_FFT).astype(np.float32)
 # A sine of amplitude a has a power of a²/2 in the sum over all bands, white noise its variance.
-_SCALE = np.float32(2 / (_N_FFT * np.sum(_WINDOW.astype(np.float64) ** 2)))
+_SCALE = np.float32(2 / (_N_FRAMES * _N_FFT * np.sum(_WINDOW.astype(np.float64) ** 2)))
 _MOST_BY_CHANCE = 4  # samples of equal, largest value
 _MIN_PERIOD = 0.1  # s; what repeats faster is a tone
 
@@ -109,6 +112,24 @@ class ClipInfo(NamedTuple):
         return self.sr / 2
 
 
+class OfFile(NamedTuple):
+    """The fields of `ClipInfo` that the samples of a file decide, at its own rate."""
+
+    peak: float
+    clipped: float
+    period: int
+    fingerprint: int
+
+
+class OfSound(NamedTuple):
+    """The fields of `ClipInfo` that the samples decide at the wanted rate."""
+
+    rms_db: float
+    dc: float
+    silent: float
+    spectrum_db: tuple[float, ...]
+
+
 class ChannelLevels:
     """Sums over a subset of the samples of all channels, block by block, for a clip of several channels."""
 
@@ -138,46 +159,50 @@ class ChannelLevels:
         return float(level), float(np.clip(covariance[0, 1] / spread, -1, 1)) if spread > tiny else 0.0
 
 
-def describe_file_samples(samples: np.ndarray, sr_file: int) -> tuple[float, float, int, int]:
-    """`peak`, `clipped`, `period` and `fingerprint` of a file's samples, (n_samples,) float32."""
+def describe_file(samples: np.ndarray, sr_file: int) -> OfFile:
+    """Describe (n_samples,) float32, as they are in the file."""
     high, low = samples.max(), samples.min()
     peak = float(max(high, -low))
     # A prime stride: no frequency that people choose repeats with it.
-    fingerprint = zlib.crc32(samples[::29].tobytes(), len(samples) & 0xFFFFFFFF)
-    fingerprint |= zlib.crc32(samples[7::61].tobytes()) << 32
+    some = samples[::29].tobytes()
+    fingerprint = zlib.crc32(some, len(samples) & 0xFFFFFFFF) | zlib.adler32(some) << 32
     if not np.isfinite(peak) or high == low:
-        return peak, 0.0, 0, fingerprint
+        return OfFile(peak, 0.0, 0, fingerprint)
     tops = np.flatnonzero(samples == high)
-    n_clipped = _pile(samples, len(tops), high)
-    if n_clipped or np.count_nonzero(samples[::7] == low) > 1:
-        n_clipped += _pile(-samples, int(np.count_nonzero(samples == low)), -low)
-    return peak, n_clipped / len(samples), _period(samples, tops, sr_file), fingerprint
+    n_clipped = _pile(samples, len(tops), float(high))
+    if n_clipped or np.count_nonzero(samples[::31] == low) > 1:
+        n_clipped += _pile(-samples, int(np.count_nonzero(samples == low)), -float(low))
+    return OfFile(peak, n_clipped / len(samples), _period(samples, tops, sr_file), fingerprint)
 
 
-def describe_samples(samples: np.ndarray) -> tuple[float, float, float, tuple[float, ...]]:
-    """`rms_db`, `dc`, `silent` and `spectrum_db` of samples at the wanted rate, (n_samples,) float32."""
+def describe_sound(samples: np.ndarray) -> OfSound:
+    """Describe (n_samples,) float32, at the rate in which they will be analysed."""
     if len(samples) < _N_FFT:
-        samples = np.pad(samples, (0, _N_FFT - len(samples)))
+        samples = np.resize(samples, _N_FFT)  # over and over: zeros would make it fainter
     last = len(samples) - _N_FFT
     frames = np.stack([samples[i * last // 15 : i * last // 15 + _N_FFT] for i in range(_N_FRAMES)])
-    dc = float(frames.mean())
+    means = frames.mean(axis=1)
+    frames -= means[:, None]
+    dc = float(means.mean())
     power = float(np.dot(samples, samples)) / len(samples) - dc**2
-    # The mean of the pieces is not quite that of the clip: near silence only the exact one will do.
-    if power < 0.1 * dc**2:
+    # The mean of the pieces is not quite that of the clip: where the offset is most of it only the exact one will do.
+    if dc**2 > 0.01 * max(power, 0.0):
         dc = float(samples.mean(dtype=np.float64))
         power = float(np.mean((samples - np.float32(dc)) ** 2))
-    silent = float(np.mean(frames.var(axis=1) < 10 ** (SILENCE_DB / 10)))
-    spectrum = np.fft.rfft((frames - np.float32(dc)) * _WINDOW)
-    bins = (spectrum.real**2 + spectrum.imag**2).mean(axis=0)[1:] * _SCALE
-    bands = _decibels(bins.reshape(N_BANDS, -1).sum(axis=1))
-    return float(_decibels(np.array(power))), dc, silent, tuple(bands.astype(np.float32).tolist())
+    silent = np.count_nonzero(np.einsum("ij,ij->i", frames, frames) < _N_FFT * 10 ** (SILENCE_DB / 10))
+    spectrum = np.fft.rfft(frames * _WINDOW)[:, 1:]
+    bins = np.einsum("ij,ij->j", spectrum.real, spectrum.real)
+    bins += np.einsum("ij,ij->j", spectrum.imag, spectrum.imag)
+    *bands, level = _decibels([*(bins.reshape(N_BANDS, -1).sum(axis=1) * _SCALE), power])
+    return OfSound(level, dc, silent / _N_FRAMES, tuple(bands))
 
 
-def _decibels(power: np.ndarray) -> np.ndarray:
-    return 10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10)))
+def _decibels(power: list) -> list[float]:
+    """In dB, rounded to what float32 holds, as the cache does."""
+    return (10 * np.log10(np.maximum(np.array(power, np.float32), 10 ** (FLOOR_DB / 10)))).tolist()
 
 
-def _pile(samples: np.ndarray, n_at: int, high: np.floating) -> int:
+def _pile(samples: np.ndarray, n_at: int, high: float) -> int:
     """`n_at`, the number of samples at the largest value, if they are more than those just beneath; else 0.
 
     The crest of a slow tone and the few levels of a faint sound have many equal samples too, but more beneath.
@@ -185,7 +210,7 @@ def _pile(samples: np.ndarray, n_at: int, high: np.floating) -> int:
     if n_at < _MOST_BY_CHANCE:
         return 0
     just_beneath = high - max(0.02 * abs(high), 2 / 32768)
-    n_beneath = np.count_nonzero(samples >= just_beneath) - n_at
+    n_beneath = int(np.count_nonzero(samples >= just_beneath)) - n_at
     return n_at if n_at > n_beneath else 0
 
 
