@@ -20,9 +20,11 @@ CLIFF_DB = 20.0  # a drop that a low-pass filter makes within a band or two, and
 AS_WRITTEN = 0
 NO_LENGTH = 1
 LENGTH_ZERO = 2
+LENGTH_SHORT = 3
 RECOVERED_WORDS = {
     NO_LENGTH: "its header gives no length, as of a stream; everything up to the end of the file was read",
     LENGTH_ZERO: "its header says 0 bytes of audio, but audio follows; everything up to the end was read",
+    LENGTH_SHORT: "after the audio that its header speaks of, more bytes follow; they were not read",
 }
 
 # Subtypes of libsndfile that change the sound for good; the first three keep 8 bits.

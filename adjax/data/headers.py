@@ -8,12 +8,13 @@ import stat
 import struct
 from typing import BinaryIO, NamedTuple
 
-from adjax.data.descriptors import AS_WRITTEN, LENGTH_ZERO, NO_LENGTH
+from adjax.data.descriptors import AS_WRITTEN, LENGTH_SHORT, LENGTH_ZERO, NO_LENGTH
 from adjax.types import ClipError
 
 # What writes into a pipe cannot know the length: ffmpeg writes 0xFFFFFFFF, sox 0x7FFFF000, arecord 0x80000000,
 # others something just below 2^31. No file is as long as this without being cut.
 _UNKNOWN_LENGTH = 0x7FFF0000
+_PADDING = 4096  # bytes after the last chunk that are no sign of lost audio
 
 # First bytes of files that often bear a clip's name: where, what, and the words for it.
 _ANOTHER_FORMAT = "convert it to WAV or FLAC first"
@@ -76,14 +77,24 @@ def read_length(raw: BinaryIO) -> Length:
         if name == b"ds64":  # RF64 keeps lengths of 64 bits here: of the file, then of the data
             long_length = int.from_bytes(raw.read(16)[8:], "little")
         if name == b"data":
-            start = position + 8
-            if long_length is None and length >= _UNKNOWN_LENGTH and start + length > size:
-                return Length(0, NO_LENGTH, start)
-            if not (long_length or length) and size > start and not _only_chunks(raw, start, size, order):
-                return Length(0, LENGTH_ZERO, start)
-            return Length(max(0, start + (long_length or length) - size), AS_WRITTEN, start)
+            return _compare(raw, position + 8, length, long_length, order)
         position += 8 + length + length % 2  # chunks start at even positions
     return Length()
+
+
+def _compare(raw: BinaryIO, start: int, length: int, long_length: int | None, order: str) -> Length:
+    """The data chunk's length, or that of RF64's own chunk if there is one, against the bytes that follow."""
+    size = os.fstat(raw.fileno()).st_size
+    if long_length is None and length >= _UNKNOWN_LENGTH and start + length > size:
+        return Length(0, NO_LENGTH, start)
+    if long_length is not None and length in (0, 0xFFFFFFFF):
+        length = long_length
+    if length == 0 and size > start and not _only_chunks(raw, start, size, order):
+        return Length(0, LENGTH_ZERO, start)
+    end = start + length + length % 2
+    if size > end + _PADDING and not _only_chunks(raw, end, size, order):
+        return Length(0, LENGTH_SHORT, start)
+    return Length(max(0, start + length - size), AS_WRITTEN, start)
 
 
 def mended(raw: BinaryIO, length: Length) -> io.BytesIO:

@@ -83,7 +83,7 @@ def _header(info: ClipInfo) -> Iterable[Flag]:
 def _channels(profile: Profile, info: ClipInfo) -> Iterable[Flag]:
     low, high = profile.channel_db
     others = f"training: {profile.channel_db} dB"
-    if info.channel_db < low - DEAD_CHANNEL_DB:
+    if info.channel_db < min(low, 0.0) - DEAD_CHANNEL_DB:
         evidence = f"the channel taken is {-info.channel_db:.0f} dB below the loudest of {info.n_channels} ({others})"
         yield Flag("dead-channel", evidence, False)
         return
