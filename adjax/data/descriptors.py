@@ -27,14 +27,13 @@ RECOVERED_WORDS = {
     LENGTH_SHORT: "after the audio that its header speaks of, more bytes follow; they were not read",
 }
 
-# Subtypes of libsndfile that change the sound for good; the first three keep 8 bits.
-LOSSY = frozenset(
-    (
-        *("PCM_S8", "PCM_U8", "DPCM_8", "ULAW", "ALAW", "GSM610", "IMA_ADPCM", "MS_ADPCM", "VOX_ADPCM"),
-        *("NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32", "G721_32", "G723_24", "G723_40"),
-        *("VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"),
-    )
-)
+# Subtypes of libsndfile that leave out what an ear would not miss, whole bands at times, ...
+PERCEPTUAL = frozenset(["MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "VORBIS", "OPUS", "GSM610"])
+# ... and those that add noise as well: 8 bits, or 16 bits made of fewer.
+LOSSY = PERCEPTUAL | {
+    *("PCM_S8", "PCM_U8", "DPCM_8", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "VOX_ADPCM"),
+    *("NMS_ADPCM_16", "NMS_ADPCM_24", "NMS_ADPCM_32", "G721_32", "G723_24", "G723_40"),
+}
 
 _N_FRAMES, _N_FFT = 16, 512
 _WINDOW = np.hanning(_N_FFT).astype(np.float32)

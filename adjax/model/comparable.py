@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adjax.data.descriptors import N_BANDS, RECOVERED_WORDS, SILENCE_DB, ClipInfo
+from adjax.data.descriptors import N_BANDS, PERCEPTUAL, RECOVERED_WORDS, SILENCE_DB, ClipInfo
 from adjax.model.profile import Profile, Range, fit_profile
 from adjax.types import SettingsError
 
@@ -27,12 +27,12 @@ NAMES = (
 )
 
 # How far outside the training clips a clip may lie. On the real clips of MIMII (6 to train on, 9 to test per
-# machine), faults change the level by 2.3 dB, the median band by 6 dB and the top bands by 5 dB at most.
-LEVEL_DB, LEVEL_LIMIT_DB = 3.0, 20.0
+# machine), faults change the level by 2.6 dB, the median band by 6 dB and the top bands by 5 dB at most.
+LEVEL_DB, LEVEL_LIMIT_DB = 2.5, 20.0
 TOP_BAND_DB, CLIFF_DB = 10.0, 20.0
 OTHER_RATE_DB = 3.0  # of the median band, for a clip at a rate not seen
 CHANNEL_DB, DEAD_CHANNEL_DB = 6.0, 20.0
-SHORTER, MUCH_SHORTER, LONGER = 0.8, 0.5, 1.25
+SHORTER, MUCH_SHORTER, LONGER, MUCH_LONGER = 0.8, 0.5, 1.25, 3.0
 CLIPPED, SILENT = 0.001, 0.1
 DC, DC_LIMIT = 0.1, 0.5  # in units of the clip's own level
 
@@ -163,7 +163,7 @@ def _n_missing(lack: np.ndarray) -> int:
 def _duration(profile: Profile, info: ClipInfo) -> Iterable[Flag]:
     if not _within(info.duration, profile.duration, SHORTER, LONGER):
         evidence = f"{info.duration:.4g} s (training: {profile.duration} s)"
-        yield Flag("duration", evidence, info.duration >= MUCH_SHORTER * profile.duration.low)
+        yield Flag("duration", evidence, _within(info.duration, profile.duration, MUCH_SHORTER, MUCH_LONGER))
 
 
 def _level(profile: Profile, info: ClipInfo) -> Iterable[Flag]:
@@ -197,7 +197,8 @@ def _dc(profile: Profile, info: ClipInfo) -> Iterable[Flag]:
 
 def _codec(profile: Profile, info: ClipInfo) -> Iterable[Flag]:
     if info.lossy and info.codec not in profile.codecs:
-        yield Flag("codec", f"lossy: {info.codec} (training: {_list(profile.codecs)})", False)
+        evidence = f"lossy: {info.codec} (training: {_list(profile.codecs)})"
+        yield Flag("codec", evidence, info.codec not in PERCEPTUAL)
 
 
 def _repeated(profile: Profile, info: ClipInfo) -> Iterable[Flag]:

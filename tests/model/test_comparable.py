@@ -1,4 +1,4 @@
-"""Every kind of recording has its outcome: an error with a remedy, flags, or nothing; the table of docs/recordings.md."""
+"""Every kind of recording has its outcome, an error with a remedy, flags, nothing: the table of docs/recordings.md."""
 
 from __future__ import annotations
 
@@ -80,14 +80,17 @@ def test_ordinary_clips_of_the_odd_set_have_no_flag(odd: tuple[Path, Profile]) -
 
 
 @pytest.mark.parametrize("machine", [f"{kind}/{i:02}" for kind in ("slider", "fan") for i in (0, 2, 4, 6)])
-def test_real_clips_have_no_flag(shared: Path, machine: str) -> None:
-    """Neither normal nor abnormal ones, after 6 training clips."""
+def test_real_clips_are_comparable(shared: Path, machine: str) -> None:
+    """After 6 training clips: no flag on a normal one, one faulty fan is "level" (2.6 dB above the loudest)."""
     kind, number = machine.split("/")
     folder = shared / "data" / "mimii_mini" / kind
     profile = fit_profile(infos_in(folder / "train", f"*id_{number}*"))
     assert profile.n_clips == 6
-    test = infos_in(folder / "test", f"*id_{number}*")
-    assert [compare(profile, info) for info in test] == [()] * 9
+    assert [compare(profile, info) for info in infos_in(folder / "test", f"normal_id_{number}*")] == [()] * 4
+    faulty = [compare(profile, info) for info in infos_in(folder / "test", f"anomaly_id_{number}*")]
+    assert len(faulty) == 5
+    flags = [flag for some in faulty for flag in some]
+    assert [(flag.name, flag.comparable) for flag in flags] == [("level", True)] * (machine == "fan/00")
 
 
 # --- Whole kinds, generated. -------------------------------------------------------------------------------------
@@ -132,11 +135,15 @@ GENERATED = {
     "48 kHz header on 16 kHz": (clip(lambda: NEW, 48_000), {"rate", "duration"}, False),
     "8 kHz header on 16 kHz": (clip(lambda: NEW, 8000), {"rate", "duration", "bandwidth"}, False),
     # lengths
-    **{f"{s} s": (clip(lambda s=s: hum(99, SR, s)), {"duration"}, False) for s in (0.1, 0.3, 1, 1.9)},
-    **{f"{s} s": (clip(lambda s=s: hum(99, SR, s)), {"duration"}, True) for s in (2, 3, 6, 60, 1200)},
+    **{
+        f"{s} s": (clip(lambda s=s: hum(99, SR, s)), {"duration"}, False)
+        for s in (0.1, 0.3, 1, 1.9, 13, 60, 1200)
+    },
+    **{f"{s} s": (clip(lambda s=s: hum(99, SR, s)), {"duration"}, True) for s in (2, 3, 6, 12)},
     **{f"{s} s": (clip(lambda s=s: hum(99, SR, s)), set(), True) for s in (3.5, 4.5)},
     # levels
     "1 dB fainter": (clip(lambda: 0.89 * NEW), set(), True),
+    "2.9 dB louder": (clip(lambda: 1.396 * NEW), {"level"}, True),
     "6 dB louder": (clip(lambda: 2 * NEW), {"level"}, True),
     "12 dB fainter": (clip(lambda: 0.25 * NEW), {"level"}, True),
     "40 dB fainter": (clip(lambda: 0.01 * NEW), {"level"}, False),
@@ -147,7 +154,7 @@ GENERATED = {
     # silence and channels
     "silence": (clip(lambda: 0 * NEW), {"silence"}, False),
     "only an offset": (clip(lambda: 0 * NEW + 0.2), {"silence"}, False),
-    "half silent": (clip(lambda: NEW * (np.arange(len(NEW)) > len(NEW) / 2)), {"silence"}, False),
+    "half silent": (clip(lambda: NEW * (np.arange(len(NEW)) > len(NEW) / 2)), {"silence", "level"}, False),
     "stereo": (clip(lambda: np.stack([NEW, hum(98)], 1)), {"channels"}, True),
     "8 channels": (clip(lambda: np.stack([NEW] * 8, 1)), {"channels"}, True),
     "antiphase": (clip(lambda: np.stack([NEW, -NEW], 1)), {"channels"}, True),
@@ -162,8 +169,8 @@ GENERATED = {
     "Vorbis": (clip(lambda: NEW, format="OGG", subtype="VORBIS"), {"codec"}, False),
     "Opus": (clip(lambda: NEW, format="OGG", subtype="OPUS"), {"codec"}, False),
     "MP3": (clip(lambda: NEW, format="MP3", subtype="MPEG_LAYER_III"), {"codec", "bandwidth"}, False),
-    "telephone": (clip(lambda: NEW, subtype="ULAW"), {"codec"}, False),
-    "8 bits": (clip(lambda: NEW, subtype="PCM_U8"), {"codec"}, False),
+    "telephone": (clip(lambda: NEW, subtype="ULAW"), {"codec"}, True),
+    "8 bits": (clip(lambda: NEW, subtype="PCM_U8"), {"codec"}, True),
     # repetition
     "a training clip": (clip(lambda: hum(3)), {"repeated"}, True),
     "a second, four times": (clip(lambda: np.tile(NEW[:SR], 4)), {"repeated"}, True),
