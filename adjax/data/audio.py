@@ -235,7 +235,9 @@ def _open(path: str | os.PathLike[str]) -> Iterator[tuple[soundfile.SoundFile, i
     """Open a file whose header makes sense, or can be mended; with it, what was mended."""
     with open_regular(path) as raw:
         length, n_bytes = read_length(raw), os.fstat(raw.fileno()).st_size
-        source = mended(raw, length) if length.recovered == LENGTH_ZERO and n_bytes < MAX_BYTES else path
+        if length.recovered == LENGTH_ZERO and n_bytes > MAX_BYTES:
+            raise ClipError(path, "its header says 0 bytes of audio, and it is too long to be mended; cut it")
+        source = mended(raw, length) if length.recovered == LENGTH_ZERO else path
     try:
         file = soundfile.SoundFile(source)
     except soundfile.LibsndfileError as error:

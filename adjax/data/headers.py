@@ -78,6 +78,8 @@ def read_length(raw: BinaryIO) -> Length:
             long_length = int.from_bytes(raw.read(16)[8:], "little")
         if name == b"data":
             return _compare(raw, position + 8, length, long_length, order)
+        if not _is_name(name):  # no chunk: zeros, of which a large file would have many
+            return Length()
         position += 8 + length + length % 2  # chunks start at even positions
     return Length()
 
@@ -127,7 +129,11 @@ def _only_chunks(raw: BinaryIO, position: int, size: int, order: str) -> bool:
     while position + 8 <= size:
         raw.seek(position)
         name, length = struct.unpack(order + "4sI", raw.read(8))
-        if not all(32 <= byte < 127 for byte in name):
+        if not _is_name(name):
             return False
         position += 8 + length + length % 2
     return position in (size, size + 1)
+
+
+def _is_name(name: bytes) -> bool:
+    return all(32 <= byte < 127 for byte in name)

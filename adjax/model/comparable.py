@@ -50,6 +50,9 @@ class Flag(NamedTuple):
     evidence: str
     comparable: bool = True
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.evidence}"
+
 
 def compare(profile: Profile, info: ClipInfo) -> tuple[Flag, ...]:
     """The ways in which a clip is not like the training recordings; () if it is like them.

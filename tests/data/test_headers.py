@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adjax.data import audio
 from adjax.data.audio import read_clip, read_info
@@ -169,3 +171,27 @@ def test_a_clip_beyond_the_memory_for_one(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(ClipError, match=r"is too long: 0 minutes take .* cut it into shorter recordings"):
             read_clip(tmp_path / "x.wav", sr=sr)
         assert len(scan([Clip(tmp_path / "x.wav")], sr=sr).failures) == 1
+
+
+@settings(deadline=None, max_examples=300)  # it writes to the disk
+@given(
+    changes=st.dictionaries(st.integers(0, 120), st.integers(0, 255), max_size=6), n_kept=st.integers(0, 4200)
+)
+@pytest.mark.parametrize("kind", ["WAV", "RF64", "WAVEX", "FLAC", "AIFF"])
+def test_any_damage_is_a_clip_or_a_clip_error(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, changes: dict[int, int], n_kept: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"damaged.{kind}"
+    soundfile.write(path, NOISE[:2000], 16_000, format=kind, subtype="PCM_16")
+    data = bytearray(path.read_bytes())[: n_kept or None]
+    for place, value in changes.items():
+        if place < len(data):
+            data[place] = value
+    path.write_bytes(data)
+    try:
+        clip = read_clip(path)
+    except ClipError:
+        return
+    assert len(clip.samples) > 0
+    assert np.isfinite(clip.samples).all()
+    assert np.isfinite([*clip.info.spectrum_db, clip.info.rms_db, clip.info.channel_db]).all()

@@ -12,6 +12,7 @@ import soundfile
 
 from adjax.data.audio import Channel, read_clip
 from adjax.data.descriptors import ClipInfo
+from adjax.data.rates import resample
 from adjax.model.comparable import NAMES, Flag, Profile, comparable, compare, fit_profile
 from adjax.types import ClipError, FitError, SettingsError
 
@@ -91,6 +92,29 @@ def test_real_clips_are_comparable(shared: Path, machine: str) -> None:
     assert len(faulty) == 5
     flags = [flag for some in faulty for flag in some]
     assert [(flag.name, flag.comparable) for flag in flags] == [("level", True)] * (machine == "fan/00")
+
+
+@pytest.mark.parametrize("machine", [f"{kind}/{i:02}" for kind in ("slider", "fan") for i in (0, 2, 4, 6)])
+def test_real_clips_made_odd(shared: Path, tmp_path: Path, machine: str) -> None:
+    kind, number = machine.split("/")
+    folder = shared / "data" / "mimii_mini" / kind
+    profile = fit_profile(infos_in(folder / "train", f"*id_{number}*"))
+    samples = read_clip(sorted((folder / "test").glob(f"normal_id_{number}*"))[0]).samples
+    low = resample(samples, SR, 8000)
+    odd = {
+        "at 8 kHz": (low, 8000, {"rate", "bandwidth"}),
+        "from 8 kHz": (resample(low, 8000, SR), SR, {"bandwidth"}),
+        "48 kHz by software": (resample(samples, SR, 48_000), 48_000, {"rate", "bandwidth"}),
+        "44.1 kHz header": (samples, 44_100, {"rate", "duration"}),
+        "3 s": (samples[: 3 * SR], SR, {"duration"}),
+        "offset": (samples + 0.1, SR, {"dc"}),
+        "dead channel 0": (np.stack([0 * samples, samples], 1), SR, {"dead-channel", "silence"}),
+        "30 dB louder": (30 * samples, SR, {"level"}),
+    }
+    for name, (changed, sr, expected) in odd.items():
+        flags = compare(profile, write_and_read(tmp_path, changed, sr))
+        assert expected <= names(flags) <= expected | {"level", "clipping"}, (name, flags)
+        assert not comparable(flags), (name, flags)
 
 
 # --- Whole kinds, generated. -------------------------------------------------------------------------------------
