@@ -165,27 +165,31 @@ def describe_file(samples: np.ndarray, sr_file: int) -> OfFile:
     high, low = samples.max(), samples.min()
     peak = float(max(high, -low))
     # A prime stride: no frequency that people choose repeats with it.
-    some = samples[::29].tobytes()
-    fingerprint = zlib.crc32(some, len(samples) & 0xFFFFFFFF) | zlib.adler32(some) << 32
+    some = samples[::29].copy()
+    fingerprint = zlib.crc32(some.data, len(samples) & 0xFFFFFFFF) | zlib.adler32(some.data) << 32
     if not np.isfinite(peak) or high == low:
         return OfFile(peak, 0.0, 0, fingerprint)
     tops = np.flatnonzero(samples == high)
     n_clipped = _pile(samples, len(tops), float(high))
-    if n_clipped or np.count_nonzero(samples[::31] == low) > 1:
+    if n_clipped or np.count_nonzero(some == low) > 1:
         n_clipped += _pile(-samples, int(np.count_nonzero(samples == low)), -float(low))
     return OfFile(peak, n_clipped / len(samples), _period(samples, tops, sr_file), fingerprint)
 
 
 def describe_sound(samples: np.ndarray) -> OfSound:
     """Describe (n_samples,) float32, at the rate in which they will be analysed."""
+    samples = np.ascontiguousarray(samples, np.float32)  # the pieces are views of its memory
     if len(samples) < _N_FFT:
         samples = np.resize(samples, _N_FFT)  # over and over: zeros would make it fainter
     last = len(samples) - _N_FFT
-    frames = np.stack([samples[i * last // 15 : i * last // 15 + _N_FFT] for i in range(_N_FRAMES)])
+    hop = last // (_N_FRAMES - 1)
+    frames = np.ndarray(
+        (_N_FRAMES, _N_FFT), np.float32, samples, 0, (hop * samples.itemsize, samples.itemsize)
+    )
     means = frames.mean(axis=1)
-    frames -= means[:, None]
+    frames = frames - means[:, None]
     dc = float(means.mean())
-    power = float(np.dot(samples, samples)) / len(samples) - dc**2
+    power = float(np.einsum("i,i->", samples, samples)) / len(samples) - dc**2
     # The mean of the pieces is not quite that of the clip: where the offset is most of it only the exact one will do.
     if dc**2 > 0.01 * max(power, 0.0):
         dc = float(samples.mean(dtype=np.float64))
@@ -217,7 +221,7 @@ def _pile(samples: np.ndarray, n_at: int, high: float) -> int:
 
 def _period(samples: np.ndarray, tops: np.ndarray, sr_file: int) -> int:
     """The distance between two places of the largest value, if the whole clip repeats itself after it."""
-    for period in np.diff(tops[:50]).tolist():
+    for period in np.diff(tops[:50]).tolist() if len(tops) > 1 else ():
         if period < _MIN_PERIOD * sr_file or period > len(samples) // 2:
             continue
         ahead, behind = samples[period:], samples[:-period]
