@@ -13,6 +13,7 @@ import numpy as np
 
 N_BANDS = 32  # of `ClipInfo.spectrum_db`, equally wide from 0 to the Nyquist frequency
 FLOOR_DB = -200.0  # what is quieter, digital silence above all, counts as this
+_CEILING_DB = 400.0
 SILENCE_DB = -90.0  # dBFS; the rounding to 16 bits alone is at -101, a bare microphone never below -90
 CLIFF_DB = 20.0  # a drop that a low-pass filter makes within a band or two, and a machine does not
 
@@ -177,7 +178,12 @@ def describe_file(samples: np.ndarray, sr_file: int) -> OfFile:
 
 
 def describe_sound(samples: np.ndarray) -> OfSound:
-    """Describe (n_samples,) float32, at the rate in which they will be analysed."""
+    """Describe (n_samples,) float32, at the rate in which they will be analysed; levels end at `_CEILING_DB`."""
+    with np.errstate(over="ignore", invalid="ignore"):  # float files may hold anything finite
+        return _describe_sound(samples)
+
+
+def _describe_sound(samples: np.ndarray) -> OfSound:
     samples = np.ascontiguousarray(samples, np.float32)  # the pieces are views of its memory
     if len(samples) < _N_FFT:
         samples = np.resize(samples, _N_FFT)  # over and over: zeros would make it fainter
@@ -199,12 +205,13 @@ def describe_sound(samples: np.ndarray) -> OfSound:
     bins = np.einsum("ij,ij->j", spectrum.real, spectrum.real)
     bins += np.einsum("ij,ij->j", spectrum.imag, spectrum.imag)
     *bands, level = _decibels([*(bins.reshape(N_BANDS, -1).sum(axis=1) * _SCALE), power])
-    return OfSound(level, dc, silent / _N_FRAMES, tuple(bands))
+    return OfSound(level, float(np.nan_to_num(dc)), silent / _N_FRAMES, tuple(bands))
 
 
 def _decibels(power: list) -> list[float]:
     """In dB, rounded to what float32 holds, as the cache does."""
-    return (10 * np.log10(np.maximum(np.array(power, np.float32), 10 ** (FLOOR_DB / 10)))).tolist()
+    levels = 10 * np.log10(np.maximum(np.array(power, np.float32), 10 ** (FLOOR_DB / 10)))
+    return np.nan_to_num(levels, nan=_CEILING_DB, posinf=_CEILING_DB).tolist()
 
 
 def _pile(samples: np.ndarray, n_at: int, high: float) -> int:

@@ -43,6 +43,14 @@ def test_a_tone_is_in_its_band() -> None:
     assert sound.silent == 0
 
 
+@pytest.mark.parametrize("scale", [1e10, 1e20, 1e30, 5e38])
+def test_absurd_floats_have_finite_numbers(tmp_path: Path, scale: float) -> None:
+    info = info_of(tmp_path, np.stack([noise()] * 2, 1).astype(np.float64) * scale)
+    numbers = [*info.spectrum_db, info.rms_db, info.dc, info.channel_db, info.channel_corr, info.peak]
+    assert np.isfinite(numbers).all()
+    assert info.rms_db > 150
+
+
 def test_silence() -> None:
     for samples in (np.zeros(SR, np.float32), np.full(SR, 0.25, np.float32)):
         sound = describe_sound(samples)
