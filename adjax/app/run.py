@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from adjax.app.console import print_failures, print_notes, print_understood
+from adjax.app.console import print_failures, print_flags, print_notes, print_understood
 from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress
 from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
@@ -124,6 +124,7 @@ def _run(command: Run, console: Console) -> bool:
         if model.calibrated:
             rate = f"{model.false_alarm_rate:g}"
             console.print(decisions_table(f"{name}: decisions at a false-alarm rate of {rate}", result))
+        print_flags(console, result)
         if not summaries:
             console.print(
                 "No AUC and no figures: the test clips have no labels of both kinds (give them with --labels FILE, or put "

@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from adjax.app.console import print_failures
+from adjax.app.console import print_failures, print_flags
 from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
 from adjax.data.clips import ClipTable
@@ -88,6 +88,7 @@ def score(command: Score, console: Console) -> Verdict:
     n = sum(counts.values())
     if worst is not None and n:
         console.print(scores_table(f"{n:,} clips, worst first", worst, most=_SHOWN))
+        print_flags(console, worst)
     told = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items() if count)
     rate = f" at a false-alarm rate of {model.false_alarm_rate:g}" if model.calibrated else ""
     console.print(f"{told or 'no clip has a score'}{rate}; {len(failures):,} could not be scored.")

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from adjax.data.audio import resample
 from adjax.data.clips import Clip, ClipTable, Split
+from adjax.data.descriptors import ClipInfo, describe_file, describe_sound
 from adjax.data.index import index_folder, list_audio
 from adjax.data.layouts import canonical_type
+from adjax.data.rates import resample
 from adjax.features.recipes import FeatureConfig
 from adjax.model.extraction import ClipFeatures, compiled_features, extract
 from adjax.model.spec import ModelSpec, VectorConfig
@@ -275,14 +276,36 @@ def _of_sounds(
         if not isinstance(front_end, FeatureConfig):
             raise SettingsError("this model fuses sound and vectors; give features of each, see fit_model")
         if front_end not in found:
-            compute, rows = compiled_features(front_end), []
+            compute, rows, infos = compiled_features(front_end), [], []
             for sound in good:
                 own_sound = sound if sr in (None, front_end.sr) else resample(sound, sr, front_end.sr)
                 batch = ClipBatch(own_sound[None], np.array([len(own_sound)], np.int32))  # type: ignore[arg-type]
                 rows.append(compute(batch)[0][: front_end.n_rows(len(own_sound))])
+                infos.append(_describe(sound, own_sound, sr or front_end.sr, front_end.sr))
             offsets = np.concatenate([[0], np.cumsum([len(one) for one in rows])]).astype(np.int64)
             empty = np.zeros((0, front_end.n_features), np.float32)
             found[front_end] = ClipFeatures(
-                ClipTable(tuple(clips)), np.concatenate([empty, *rows]), offsets, tuple(errors)
+                ClipTable(tuple(clips)),
+                np.concatenate([empty, *rows]),
+                offsets,
+                tuple(errors),
+                infos=tuple(infos),
             )
     return tuple(found[front_end] for front_end in spec.front_ends)
+
+
+def _describe(sound: np.ndarray, at_rate: np.ndarray, sr_given: int, sr: int) -> ClipInfo:
+    """What an array looks like, as a file of one channel."""
+    of_file, of_sound = describe_file(sound, sr_given), describe_sound(at_rate)
+    return ClipInfo(
+        sr_file=sr_given,
+        n_channels=1,
+        n_samples=len(sound),
+        codec="array",
+        recovered=0,
+        channel_db=0.0,
+        channel_corr=1.0,
+        sr=sr,
+        **of_file._asdict(),
+        **of_sound._asdict(),
+    )

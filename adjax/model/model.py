@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from adjax.data.clips import Clip
+from adjax.data.descriptors import ClipInfo
+from adjax.model.comparable import Flag, comparable, compare
 from adjax.model.extraction import ClipFeatures
 from adjax.model.inputs import gather
 from adjax.model.lift import make_detector
@@ -149,6 +151,11 @@ class Model:
 
         return save_model(self, folder)
 
+    def flags_of(self, place: int, info: ClipInfo) -> tuple[Flag, ...]:
+        """In which ways a clip's recording is not like the training ones of the machine in that place."""
+        profile = self.record.profiles.get(self.machines[place].label)
+        return () if profile is None else compare(profile, info)
+
     def score_features(self, features: ClipFeatures | Sequence[ClipFeatures]) -> Result:
         """Score clips whose features are at hand: one for all detectors, or one for each.
 
@@ -225,8 +232,12 @@ class Model:
         else:
             score, p_value, z = np.zeros(0), np.zeros(0), np.zeros((0, len(self.part_names)))
             extrapolated, decision = np.zeros(0, bool), np.zeros(0, np.int32)
-        comparable = np.ones(n, bool)
-        decision = np.where(comparable, decision, UNDECIDED)
+        flags = [
+            self.flags_of(int(number), info) for number, info in zip(place, features.infos, strict=False)
+        ]
+        flags += [()] * (n - len(flags))
+        usable = np.array([comparable(own) for own in flags], bool)
+        decision = np.where(usable, decision, UNDECIDED)
         return Result(
             features.clips,
             score.astype(np.float64),
@@ -235,8 +246,8 @@ class Model:
             decision,
             self.part_names,
             z.astype(np.float64),
-            ((),) * n,
-            comparable,
+            tuple(flags),
+            usable,
             tuple(failures),
             notes,
         )
