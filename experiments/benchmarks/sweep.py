@@ -6,8 +6,8 @@ Work:    twfr_study   51 r x {1, 2, 4, 8} components x 5 seeds x 3 machines = 3,
                       intervals, compilation included, no cache. (--quick: the small set, 5 r, 2 seeds.)
 Peer:    one setting after another, and for each of them: librosa's log-mels of all the machine's clips again, GWRP,
          scikit-learn's mixture in float64, AUC and pAUC, as liuyoude/TWFR-GMM does (r in the outer loop, nothing kept).
-         Timed on one setting for each machine and number of components, r and seed drawn; the rest is EXTRAPOLATED: every
-         setting is taken to cost what its sample does. BLAS has one thread in their fits, which is faster there.
+         Timed on one setting for each machine and number of components, r and seed drawn; the rest is EXTRAPOLATED:
+         every setting is taken to cost what its sample does. BLAS has one thread in their fits, which is faster there.
          "features kept" is what the same would cost if it extracted every clip only once.
 Result:  README.md beside this file.
 """
