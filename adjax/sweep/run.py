@@ -12,8 +12,10 @@ from typing import Any
 
 import jax
 
+from adjax.batching import on_cpu
 from adjax.data.audio import Channel
 from adjax.data.clips import ClipTable
+from adjax.detectors.gmm.config import place
 from adjax.features.recipes import FeatureConfig
 from adjax.pipeline import RunConfig
 from adjax.store import hold
@@ -195,8 +197,9 @@ def _chunks(
     if static.model == "gmm":
         k, d = static.gmm.n_components, machine.train.rows.shape[1]
         floats = 2 * k * d * d + len(machine.test.rows)
-        if jax.default_backend() != "cpu":  # all lanes step together, each through a block of rows
-            floats += 3 * min(static.gmm.rows_a_block, len(machine.train.rows)) * k * d
+        placed = place(static.gmm, on_cpu())
+        if not placed.on_cpu:  # all lanes step together, each through a block of rows
+            floats += 3 * min(placed.rows_a_block, len(machine.train.rows)) * k * d
     else:
         floats = 2**20  # weights, Adam's moments, activations of a step
     largest = max(1, min(MAX_CHUNK if static.model == "gmm" else MAX_CHUNK_TRAINED, memory // (4 * floats)))

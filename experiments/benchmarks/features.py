@@ -21,9 +21,8 @@ import jax
 import numpy as np
 import scipy.fft
 
-from adjax.batching import n_cores
+from adjax.batching import compile_clips, n_cores
 from adjax.features import (
-    compile_clips,
     frame,
     get_window,
     gwrp,
