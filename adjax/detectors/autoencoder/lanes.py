@@ -67,7 +67,7 @@ def make_lanes(
     if sizes.train < 1:
         raise SettingsError("there are no training windows")
     if lanes not in STRATEGIES:
-        raise SettingsError(f"lanes={lanes!r} is not one of {STRATEGIES}")
+        raise SettingsError(f"lanes={lanes!r} is not one of {', '.join(STRATEGIES)}")
     over = partial(map_clips, strategy=lanes)
 
     def init(windows: Windows, lanes: Lane) -> TrainState:
