@@ -192,7 +192,7 @@ def hold_out_test(clips: ClipTable, pattern: str | None) -> ClipTable:
     test = held_out_split(machine, group_clips(clips.clips, pattern=pattern).group)
     chosen = [replace(clip, split="test") if own else clip for clip, own in zip(clips, test, strict=True)]
     note = (
-        f"there are no test clips: {int(test.sum())} of the {len(clips)} normal clips are kept out of training and tested, "
-        "which shows false alarms and nothing else; adjax train makes a model of all of them"
+        f"there are no test clips: {int(test.sum())} of the {len(clips)} normal clips are kept out of training and "
+        "tested, which shows false alarms and nothing else; adjax train makes a model of all of them"
     )
     return replace(clips, clips=tuple(chosen), notes=(*clips.notes, note))

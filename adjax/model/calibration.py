@@ -2,9 +2,9 @@
 
 Every part is centred and scaled by the held-out clips of its machine, the parts are fused, and the fused score is
 ranked among those of the held-out clips. Ranks need no assumption but exchangeability (split conformal prediction, Vovk
-et al. 2005; with folds cross-conformal, Vovk 2015): of normal clips like those, no more than a share p gets a p-value of
-p or less. So n held-out clips cannot say less than 1/(n + 1); beyond them an exponential tail goes on, and is marked as
-extrapolated.
+et al. 2005; with folds cross-conformal, Vovk 2015): of normal clips like those, no more than a share p gets a p-value
+of p or less. So n held-out clips cannot say less than 1/(n + 1); beyond them an exponential tail goes on, and is
+marked as extrapolated.
 """
 
 from __future__ import annotations

@@ -148,9 +148,9 @@ def _check_enough(
     if min(fewest, int(n_vectors.min())) < needed:
         name = machines[int(n_vectors.argmin())].label
         raise FitError(
-            f"{name} has {min(fewest, int(n_vectors.min()))} training vectors in {n_clips} clips (without those that are "
-            f"held out), the {spec.kind} needs at least {needed}: add normal clips of this machine, or fit one model for "
-            "each type"
+            f"{name} has {min(fewest, int(n_vectors.min()))} training vectors in {n_clips} clips (without those that "
+            f"are held out), the {spec.kind} needs at least {needed}: add normal clips of this machine, or fit one "
+            "model for each type"
         )
 
 

@@ -109,8 +109,8 @@ class Model:
         known = ", ".join(machine.label for machine in self.machines[:8])
         raise ClipError(
             clip.path,
-            f"its machine, {clip.machine.label}, is not in the model, which knows {known}; say whose it is, or train the "
-            "model with normal clips of it",
+            f"its machine, {clip.machine.label}, is not in the model, which knows {known}; say whose it is, or train "
+            "the model with normal clips of it",
         )
 
     def score(
