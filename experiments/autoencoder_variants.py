@@ -29,12 +29,7 @@ from rich.table import Table
 from adjax import simulator
 from adjax.data.cache import default_folder
 from adjax.data.clips import Clip, ClipTable
-<<<<<<< HEAD
-from adjax.data.dcase import index_folder
-=======
 from adjax.data.index import index_folder
-from adjax.detectors.autoencoder import RECIPES, AutoencoderConfig, Sizes, make_lanes
->>>>>>> main
 from adjax.evaluation.metrics import evaluate
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model

@@ -30,20 +30,13 @@ from scipy import stats
 
 from adjax import simulator
 from adjax.data.cache import default_folder
-<<<<<<< HEAD
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.model import extract_for
 from adjax.model.record import versions
 from adjax.model.spec import make_spec
 from adjax.store import write_json
-=======
-from adjax.data.index import index_folder
-from adjax.pipeline import ClipFeatures, RunConfig, extract
-from adjax.report.folder import versions, write_json
-from adjax.selection import LANES, fuse, select_and_score
->>>>>>> main
 from adjax.types import AdjaxError
 
 N_RESAMPLES = 1000

@@ -25,21 +25,13 @@ from rich.progress import track
 from rich.table import Table
 
 from adjax import simulator
-<<<<<<< HEAD
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.features.recipes import FeatureKind
 from adjax.model.fit import fit_model
 from adjax.model.model import Model, extract_splits
 from adjax.model.record import versions
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, Per, make_spec
-=======
-from adjax.data.index import index_folder
-from adjax.detectors.autoencoder import AutoencoderConfig
-from adjax.detectors.gmm import GmmConfig
-from adjax.features.recipes import FeatureConfig, FeatureKind
-from adjax.pipeline import ModelName, Result, RunConfig, extract_splits, fit_and_score
->>>>>>> main
 from adjax.report.figures import save
 from adjax.report.folder import write_figures, write_run
 from adjax.report.tables import Summary, results_table, summarise

@@ -29,15 +29,8 @@ from threadpoolctl import threadpool_limits
 
 from adjax import simulator
 from adjax.data.clips import ClipTable
-<<<<<<< HEAD
-from adjax.data.dcase import index_folder
-from adjax.model.spec import make_spec
-=======
 from adjax.data.index import index_folder
-from adjax.detectors.gmm import GmmConfig, GmmHyper
-from adjax.features.recipes import FeatureConfig
-from adjax.pipeline import RunConfig
->>>>>>> main
+from adjax.model.spec import make_spec
 from adjax.sweep import Sweep, SweepResult, grid, run_sweep
 from experiments.benchmarks._harness import Case, Row, find_peer, main
 
