@@ -240,7 +240,4 @@ def test_it_lowers_everywhere(case: Case, sound: jax.Array, platform: str) -> No
     text = exported.mlir_module()
     assert exported.platforms == (platform,)
     assert ("lapack" not in text) or platform == "cpu"
-    # A TPU takes the transform of frames as a product; the one of a rhythm's few windows stays.
-    n_ffts = text.count("stablehlo.fft")
-    rhythm = case.spec.front_ends[0].pooling == "views"
-    assert n_ffts == rhythm + (platform != "tpu"), "the form of another platform is baked in"
+    assert ("stablehlo.fft" in text) == (platform != "tpu"), "the form of another platform is baked in"
