@@ -81,8 +81,9 @@ def judge(calibration: Calibration, fusion: Fusion, machine: Array, parts: Array
     """
     z = (parts - calibration.centre[machine]) / calibration.spread[machine]
     count = calibration.n_held_out[machine]
-    part_p, _ = p_values(calibration.part_scores[machine].T, count, calibration.part_tail[machine], z)
-    score = _fuse(fusion, z, part_p)
+    of_parts = calibration.part_scores[machine].T, count, calibration.part_tail[machine], z
+    part_p, _ = p_values(*of_parts)
+    score = _fuse(fusion, z, log_p_values(*of_parts))
     p_value, beyond = p_values(
         calibration.scores[machine][None], count, calibration.tail[machine][None], score[None]
     )
@@ -102,24 +103,36 @@ def p_values(scores: Array, count: Array, tail: Array, value: Array) -> tuple[Ar
         value: (k,) float, one for each row.
 
     Returns:
-        (k,) p-values: (1 + scores at least as high) / (count + 1), and beyond the largest 1 / (count + 1) falling with
-        the tail; NaN where the value is, or nothing is held out. And (k,) bool, which are beyond.
+        (k,) p-values > 0: (1 + scores at least as high) / (count + 1), and beyond the largest 1 / (count + 1) falling
+        with the tail; NaN where the value is, or nothing is held out. And (k,) bool, which are beyond.
     """
+    share, excess, beyond = _ranks(scores, count, tail, value)
+    return jnp.maximum(share * jnp.exp(-excess), jnp.finfo(share.dtype).tiny), beyond
+
+
+def log_p_values(scores: Array, count: Array, tail: Array, value: Array) -> Array:
+    """(k,) logarithms of `p_values`, also where those are too small for a float."""
+    share, excess, _ = _ranks(scores, count, tail, value)
+    return jnp.log(share) - excess
+
+
+def _ranks(scores: Array, count: Array, tail: Array, value: Array) -> tuple[Array, Array, Array]:
+    """(k,) each: share of scores at least as high, height above all of them in units of the tail, whether above."""
     real = jnp.isfinite(scores)
     higher = jnp.sum(real & (scores >= value[:, None]), axis=1)
     largest = jnp.max(jnp.where(real, scores, -jnp.inf), axis=1, initial=-jnp.inf)
     beyond = (value > largest) & (count > 0)
-    falling = jnp.exp(-jnp.where(beyond, value - jnp.where(beyond, largest, 0), 0) / tail)
-    p = (1 + higher) * jnp.maximum(falling, 1e-30) / (count + 1)  # never 0: nothing is impossible
-    return jnp.where((count > 0) & ~jnp.isnan(value), p, jnp.nan), beyond
+    excess = jnp.where(beyond, value - jnp.where(beyond, largest, 0), 0) / tail
+    share = (1 + higher) / (count + 1)
+    return jnp.where((count > 0) & ~jnp.isnan(value), share, jnp.nan), excess, beyond
 
 
-def _fuse(fusion: Fusion, z: Array, part_p: Array) -> Array:
+def _fuse(fusion: Fusion, z: Array, log_p: Array) -> Array:
     if fusion == "max":
         return jnp.max(z)
     if fusion == "mean":
         return jnp.mean(z)
-    return -jnp.sum(jnp.log(part_p))
+    return -jnp.sum(log_p)
 
 
 def no_calibration(n_machines: int, n_parts: int, false_alarm_rate: float) -> Calibration:
@@ -198,10 +211,14 @@ def _without_itself(parts: np.ndarray, others: np.ndarray, freedom: np.ndarray) 
     n = len(parts)
     found = np.empty_like(parts)
     total = parts.sum(axis=0)
+    # One other clip alone has no spread: then the two of them, as a new clip will be judged.
+    alone = freedom + n - 2 < 1
+    whole = np.sqrt(_upper_squares(parts, total / n) / max(n - 1, 1))
     for i, own in enumerate(parts):
         centre = (total - own) / (n - 1)
         squares = _upper_squares(parts, centre) - np.maximum(own - centre, 0) ** 2
         spread = np.sqrt((np.maximum(squares, 0) + others) / np.maximum(freedom + n - 2, 1))
+        spread = np.where(alone, whole, spread)
         found[i] = (own - centre) / np.maximum(spread, MIN_SPREAD)
     return found
 

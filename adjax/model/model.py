@@ -199,14 +199,15 @@ class Model:
             column += width
         known = place >= 0
         good = known & np.isfinite(parts).all(axis=1)
+        n_rows = np.stack([np.diff(own.offsets) for own in every])
+        needed = np.array([getattr(spec.make(), "n_context", 1) for spec in self.spec.detectors])
         for i in np.flatnonzero(known & ~good).tolist():
-            finite = all(np.isfinite(own.at([i]).rows).all() for own in every)
-            n_rows = min(int(np.diff(own.offsets)[i]) for own in every)
-            reason = (
-                f"{n_rows} frames are too few for a score; give a longer clip"
-                if finite
-                else "its features are not finite: scale the samples to [-1, 1]"
-            )
+            if not all(np.isfinite(own.at([i]).rows).all() for own in every):
+                reason = "its features are not finite: scale the samples to [-1, 1]"
+            elif (n_rows[:, i] < needed).any():
+                reason = f"{n_rows[:, i].min()} frames are too few for a score; give a longer clip"
+            else:
+                reason = "its score is not finite: scale the samples to [-1, 1], as those of the training"
             failures.append(ClipError(clips[i].path, reason))
         return self._result(
             every[0].at(np.flatnonzero(good).tolist()), place[good], parts[good], failures, notes

@@ -7,19 +7,24 @@ import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
 
-from adjax import extraction
 from adjax.data import cache
-from adjax.data.audio import write_wav
+from adjax.data.audio import read_clip, write_wav
 from adjax.data.clips import Clip, ClipTable
 from adjax.data.loader import load_batches
-from adjax.extraction import ClipFeatures, extract
-from adjax.features.recipes import FeatureConfig
-from adjax.types import ClipBatch, DataError
+from adjax.features import log_mel_spectrogram
+from adjax.features.recipes import FeatureConfig, Floor
+from adjax.model import extraction
+from adjax.model.extraction import ClipFeatures, extract
+from adjax.model.model import extract_for, extract_splits
+from adjax.model.spec import VectorConfig, make_spec
+from adjax.types import ClipBatch, ClipError, DataError, SettingsError
 
 CONFIG = FeatureConfig(n_fft=256, hop_length=128, n_mels=16)
 
@@ -59,6 +64,64 @@ def same(got: ClipFeatures, expected: ClipFeatures) -> None:
     assert [str(failure) for failure in got.failures] == [str(failure) for failure in expected.failures]
     assert got.infos == expected.infos
     assert len(got.infos) == len(got.clips)
+
+
+def test_a_batch_equals_one_clip_at_a_time(clips: ClipTable) -> None:
+    """Batches are padded to the longest clip; that changes nothing."""
+    features = extract(clips, CONFIG)
+    assert features.clips == clips
+    for i, clip in enumerate(clips):
+        alone = log_mel_spectrogram(
+            jnp.asarray(read_clip(clip.path).samples), sr=16000, n_fft=256, hop_length=128, n_mels=16,
+            amin=np.finfo(np.float64).eps, floor="add",
+        )  # fmt: skip
+        np.testing.assert_allclose(
+            features.rows[features.offsets[i] : features.offsets[i + 1]], alone, atol=1e-3
+        )
+
+
+def test_where_keeps_rows_with_their_clips(clips: ClipTable) -> None:
+    every = extract(clips, CONFIG)
+    odd = every.where(lambda clip: int(clip.path.stem) % 2 == 1)
+    assert [clip.path.stem for clip in odd.clips] == ["1", "3"]
+    for i, clip in enumerate(odd.clips):
+        j = int(clip.path.stem)
+        np.testing.assert_array_equal(
+            odd.rows[odd.offsets[i] : odd.offsets[i + 1]], every.rows[every.offsets[j] : every.offsets[j + 1]]
+        )
+    empty = every.where(lambda clip: False)
+    assert (len(empty.clips), empty.rows.shape, empty.offsets.tolist()) == (0, (0, 16), [0])
+    together = every.at([1, 2])
+    assert np.shares_memory(together.rows, every.rows)
+
+
+def test_every_detector_gets_its_own_front_end_and_like_ones_share(
+    clips: ClipTable, decoded: list[str]
+) -> None:
+    spec = make_spec("gmm+gmm", features=CONFIG)
+    first, second = extract_for(spec, clips)
+    assert first is second
+    assert len(decoded) == 5
+    views = replace(spec.detectors[0], features=replace(CONFIG, pooling="views"))
+    counts: list[int] = []
+    mixed = extract_for(replace(spec, detectors=(spec.detectors[0], views)), clips, on_clips=counts.append)
+    assert [own.rows.shape[1] for own in mixed] == [16, 80]
+    assert sum(counts) == 5  # a clip counts once
+    vectors = replace(spec.detectors[0], features=VectorConfig(3))
+    with pytest.raises(SettingsError, match="vectors"):
+        extract_for(replace(spec, detectors=(vectors,)), clips)
+
+
+def test_splits_need_training_and_test_clips_and_keep_what_was_rejected(clips: ClipTable) -> None:
+    spec = make_spec("gmm", features=CONFIG)
+    for there, missing in (("train", "test"), ("test", "train")):
+        with pytest.raises(DataError, match=f"no {missing} clips"):
+            extract_splits(ClipTable(tuple(replace(c, split=there) for c in clips)), spec)
+    both = tuple(replace(clip, split="train" if i < 3 else "test") for i, clip in enumerate(clips))
+    strange = ClipError("x.wav", "what is this?")
+    train, test = extract_splits(ClipTable(both, (strange,)), spec)
+    assert [len(part[0].clips) for part in (train, test)] == [3, 2]
+    assert (train[0].failures, test[0].failures) == ((strange,), ())
 
 
 def test_the_second_run_decodes_nothing(clips: ClipTable, cache_folder: Path, decoded: list[str]) -> None:
@@ -108,6 +171,11 @@ def test_channel_code_and_versions_are_settings(monkeypatch: pytest.MonkeyPatch)
     assert extraction.settings_key(CONFIG, 0) != key
 
 
+def test_the_floor_is_part_of_the_caches_key() -> None:
+    keys = {extraction.settings_key(replace(CONFIG, floor=floor), 0) for floor in get_args(Floor)}
+    assert len(keys) == 2
+
+
 def test_a_damaged_entry_is_computed_again(clips: ClipTable, cache_folder: Path, decoded: list[str]) -> None:
     first = extract(clips, CONFIG, cache=cache_folder)
     entries = [p for p in cache_folder.rglob("*") if p.is_file() and len(p.name) == 64]
@@ -142,6 +210,8 @@ def test_no_clip_at_all(clips: ClipTable, cache_folder: Path) -> None:
     for folder in (None, cache_folder):
         with pytest.raises(DataError, match="none of the 5 clips can be read; the first"):
             extract(clips, CONFIG, cache=folder)
+        nothing = extract(clips, CONFIG, cache=folder, none_is_fine=True)
+        assert (len(nothing.clips), len(nothing.failures), nothing.rows.shape) == (0, 5, (0, 16))
 
 
 def test_the_chosen_clips_keep_their_infos(clips: ClipTable) -> None:
