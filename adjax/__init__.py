@@ -30,7 +30,7 @@ _PUBLIC = {
     "FeatureConfig": "adjax.features.recipes",
     "FitError": "adjax.types",
     "FitInfo": "adjax.types",
-    "GaussianMixture": "adjax.detectors.gmm",
+    "GaussianMixture": "adjax.detectors.gmm.estimator",
     "GmmConfig": "adjax.detectors.gmm",
     "GmmHyper": "adjax.detectors.gmm",
     "KINDS": "adjax.detectors.kinds",

@@ -15,6 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 from jax import Array
 
+AnyArray = Any  # NumPy's on the host, JAX's in a program: pytrees that live on both sides
+
 # Codes of `FitInfo.status`. A compiled fit cannot raise, so it reports.
 CONVERGED = 0
 MAX_ITER = 1
@@ -52,9 +54,9 @@ class FitInfo(NamedTuple):
         status: () int32, one of CONVERGED, MAX_ITER, NOT_FINITE, COLLAPSED, REGULARIZED.
     """
 
-    objective: Array
-    n_steps: Array
-    status: Array
+    objective: AnyArray
+    n_steps: AnyArray
+    status: AnyArray
 
 
 class MachineId(NamedTuple):
@@ -87,12 +89,12 @@ class Training(NamedTuple):
         seed: (n_machines,) uint32, `MachineId.seed` of each machine.
     """
 
-    rows: Array
-    weight: Array
-    clip: Array
-    machine: Array
-    domain: Array
-    seed: Array
+    rows: AnyArray
+    weight: AnyArray
+    clip: AnyArray
+    machine: AnyArray
+    domain: AnyArray
+    seed: AnyArray
 
 
 class RowDetector(NamedTuple):
@@ -172,6 +174,7 @@ class Kind(NamedTuple):
             (n_folds, n_rows), and for each lane a key, hyper, and which set and weights. None: one compiled call.
         widen: (configs) -> the config that serves all of them with one compile; `narrow` tells it which.
         for_clips: (config) -> the config for rows that are whole clips, where windows of rows make no sense.
+        for_vectors: (config) -> the config for one vector from elsewhere for each clip.
         group: (config) -> what must be equal for lanes to share a compile.
         narrow: (config, hyper) -> hyper that narrows the widened model to this config.
         least: (config) -> rows of weight > 0 that a fit needs at least.
@@ -191,6 +194,7 @@ class Kind(NamedTuple):
     recipes: Mapping[str, tuple[Any, Mapping[str, Any]]] = MappingProxyType({})
     engine: Callable[..., Fitted] | None = None
     for_clips: Callable[[Any], Any] = lambda config: config
+    for_vectors: Callable[[Any], Any] = lambda config: config
     widen: Callable[[Sequence[Any]], Any] = operator.itemgetter(0)
     group: Callable[[Any], Any] = lambda config: config
     narrow: Callable[[Any, Any], Any] = lambda config, hyper: hyper

@@ -1,4 +1,8 @@
-"""Autoencoder lanes over real machines: from clips to one compiled training of all of them, and to scores."""
+"""Many trainings of autoencoders as the lanes of one compiled program: from clips to the program, and to scores.
+
+The studies that ask about the trainings themselves use it: seeds, widths, a validation loss. A model that is to score
+clips is fitted by `adjax.model.fit`.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,9 @@ from adjax.detectors.autoencoder import (
     Span,
     Windows,
 )
-from adjax.pipeline import ClipFeatures, domain_of_rows, window_weights
-from adjax.resumable import LaneTable
+from adjax.detectors.autoencoder.resume import LaneTable
+from adjax.model.extraction import ClipFeatures
+from adjax.model.lift import window_starts
 from adjax.types import FitError
 
 
@@ -84,9 +89,11 @@ def make_table(
     n_rows = 0
     for machine in machines:
         own = train.where(partial(_is_machine, machine))
-        starts = window_weights(own.offsets, config.n_context) > 0
+        lengths = np.diff(own.offsets)
+        clip = np.repeat(np.arange(len(lengths)), lengths)
+        starts = window_starts(clip, np.ones(len(clip), np.float32), config.n_context) > 0
         held_out = rng.permutation(len(own.clips))[: int(np.ceil(validation * len(own.clips)))]
-        in_validation = np.repeat(np.isin(np.arange(len(own.clips)), held_out), np.diff(own.offsets))
+        in_validation = np.isin(clip, held_out)
         for name, chosen in (("train", ~in_validation), ("validation", in_validation)):
             index[name].append(n_rows + np.flatnonzero(starts & chosen))
             counts[name].append(len(index[name][-1]))
@@ -146,6 +153,12 @@ def score_lanes(
         scores = np.asarray(program.score(jax.tree.map(itemgetter(chosen), params), rows))
         found |= {int(i): (part, scores[k, : len(part.rows)]) for k, i in enumerate(chosen)}
     return [found[i] for i in range(len(specs))]
+
+
+def domain_of_rows(features: ClipFeatures) -> np.ndarray:
+    """(n_rows,) int32, 1 for the rows of target-domain clips, else 0."""
+    domain = np.array([clip.domain == "target" for clip in features.clips], np.int32)
+    return np.repeat(domain, np.diff(features.offsets))
 
 
 def _is_machine(machine: tuple[str, str], clip: Clip) -> bool:

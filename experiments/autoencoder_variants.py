@@ -3,7 +3,7 @@
 Run:     python -m experiments.autoencoder_variants --out DIR [--data ROOT --machine-type slider]
          Without --data: the small synthetic slide rail, trained and tested as it is split.
          With --data and --folds 5: few real clips, cross-validated over the normal clips of each machine; every fold
-         tests its own normal clips and all anomalous ones, and is a lane.
+         tests its own normal clips and all anomalous ones, and has a model of its own.
 Settings chosen on: nothing; every variant is reported. No test label chooses anything.
 Result:  experiments/README.md, "Other autoencoders": AUC, mean over machines (and folds), and the difference from the
          baseline on the same clips, each with a 95% bootstrap interval: over test clips, or with folds over
@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -30,20 +30,19 @@ from adjax import simulator
 from adjax.data.cache import default_folder
 from adjax.data.clips import Clip, ClipTable
 from adjax.data.index import index_folder
-from adjax.detectors.autoencoder import RECIPES, AutoencoderConfig, Sizes, make_lanes
 from adjax.evaluation.metrics import evaluate
-from adjax.features.recipes import BASELINE_FLOORS, FeatureConfig
-from adjax.lanes import LaneSpec, make_table, score_lanes
-from adjax.pipeline import ClipFeatures, ScorePooling, extract, pool_scores
-from adjax.report.folder import versions, write_json
-from adjax.resumable import Trained, jit_program, train_lanes
-from adjax.types import MAX_ITER
+from adjax.model.extraction import ClipFeatures
+from adjax.model.fit import fit_model
+from adjax.model.model import Model, extract_for
+from adjax.model.record import versions
+from adjax.model.spec import ScorePooling, make_spec
+from adjax.store import write_json
 
-TRAININGS: Mapping[str, AutoencoderConfig] = {
-    "2020": RECIPES["2020"],
-    "IDNN": replace(RECIPES["2020"], predict="middle"),
-    "denoising": replace(RECIPES["2020"], denoising=True),  # noise of 1 dB
-    "2023": RECIPES["2023"],
+TRAININGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # recipe, and what is changed in it
+    "2020": ("autoencoder:2020", {}),
+    "IDNN": ("autoencoder:2020", {"predict": "middle"}),
+    "denoising": ("autoencoder:2020", {"denoising": True}),  # noise of 1 dB
+    "2023": ("autoencoder:2023", {}),
 }
 POOLINGS: tuple[ScorePooling, ...] = ("mean", "std", "max", "percentile")
 N_RESAMPLES = 500
@@ -60,7 +59,7 @@ class Study:
     machine_type: str = "slider"
     """Which machines of it."""
     folds: int = 0
-    """Cross-validation over all normal clips, a model a machine and fold; 0: the data set's own split."""
+    """Cross-validation over all normal clips, one model for each machine and fold; 0: the data set's own split."""
     epochs: int = 100
     """Of every variant."""
     trainings: tuple[str, ...] = tuple(TRAININGS)
@@ -68,7 +67,7 @@ class Study:
 
 
 class Cell(NamedTuple):
-    """Test clips of one lane: (n_clips,) labels and scores."""
+    """Test clips of one machine (and fold): (n_clips,) labels and scores."""
 
     labels: np.ndarray
     scores: np.ndarray
@@ -87,22 +86,18 @@ def main() -> int:
     failures: dict[str, None] = {}
     found: dict[str, list[Cell]] = {}
     for name in study.trainings:
-        front_end = FeatureConfig(floor=BASELINE_FLOORS["2023" if name == "2023" else "2020"])
-        features = extract(clips, front_end, cache=default_folder())
-        failures |= dict.fromkeys(map(str, features.failures))
-        train, test = split(features, study.folds)
-        specs = [LaneSpec(study.machine_type, machine_id) for machine_id in train.clips.machine_ids]
-        config = replace(TRAININGS[name], n_epochs=study.epochs)
-        table = make_table(train, specs, config, validation=0.0)
+        recipe, changes = TRAININGS[name]
         # The residual's covariance comes after training: one training serves both scores.
-        with_covariance = replace(config, residual="mahalanobis")
-        trained = train_lanes(table, with_covariance, folder=study.out / name.replace(" ", "_"))
-        assert np.all(np.asarray(trained.state.status) == MAX_ITER), f"{name}: a lane did not stay finite"
+        settings = {**changes, "n_epochs": study.epochs, "residual": "mahalanobis"}
+        spec = make_spec(recipe, settings=settings, calibration="none")
+        (features,) = extract_for(spec, clips, cache=default_folder())
+        train, test = split(features, study.folds)
+        model = fit_model(spec, train, checkpoints=study.out / name)
+        failures |= dict.fromkeys(map(str, (*features.failures, *model.record.failures)))
         for residual in ("mean_square", "mahalanobis"):
-            scored = replace(config, residual=residual)
             score = "Mahalanobis, " if residual == "mahalanobis" else ""
-            for pooling, cells in judge(scored, trained, specs, test).items():
-                found[f"{name}, {score}{pooling}"] = cells
+            for pooling in POOLINGS:
+                found[f"{name}, {score}{pooling}"] = judge(read_as(model, residual, pooling), test)
         console.print(f"{name}: {time.perf_counter() - started:.0f} s")
     report(study, found, console)
     for failure in failures:
@@ -143,22 +138,21 @@ def fold(features: ClipFeatures, folds: int) -> tuple[ClipFeatures, ClipFeatures
     return of_all(lambda k, clip: number.get(clip, k) != k), of_all(lambda k, clip: number.get(clip, k) == k)
 
 
-def judge(
-    config: AutoencoderConfig, trained: Trained, specs: list[LaneSpec], test: ClipFeatures
-) -> dict[str, list[Cell]]:
-    """The scores of every lane's test clips, under each pooling."""
-    params = trained.params
-    if config.residual == "mean_square":
-        params = params._replace(whitening=None)
-    program = jit_program(make_lanes(config, Sizes(1, 0)))  # scoring depends on no size
-    scored = score_lanes(program, params, specs, test)
-    return {
-        pooling: [
-            Cell(own.clips.labels, pool_scores(values, own, config.n_context, pooling)[0])
-            for own, values in scored
-        ]
-        for pooling in POOLINGS
-    }
+def read_as(model: Model, residual: str, pooling: ScorePooling) -> Model:
+    """The same trained networks, whose residuals become a clip's score in another way."""
+    (own,), (numbers,) = model.spec.detectors, model.params.detectors
+    own = replace(own, config=replace(own.config, residual=residual), pooling=pooling)
+    if residual == "mean_square":
+        numbers = numbers._replace(params=numbers.params._replace(whitening=None))
+    spec = replace(model.spec, detectors=(own,))
+    return replace(model, spec=spec, params=model.params._replace(detectors=(numbers,)))
+
+
+def judge(model: Model, test: ClipFeatures) -> list[Cell]:
+    """The scores of every machine's test clips."""
+    result = model.score_features(test)
+    found = [result.of(*machine) for machine in model.machines]
+    return [Cell(clips.labels, scores) for clips, scores in found]
 
 
 def report(study: Study, found: dict[str, list[Cell]], console: Console) -> None:

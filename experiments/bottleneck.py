@@ -29,14 +29,17 @@ from rich.table import Table
 from adjax import simulator
 from adjax.data.index import index_folder
 from adjax.detectors.autoencoder import RECIPES, AutoencoderConfig, make_lanes
+from adjax.detectors.autoencoder.resume import LaneTable, Trained, jit_program, train_lanes
 from adjax.evaluation.metrics import evaluate
-from adjax.lanes import LaneSpec, make_table, score_lanes
-from adjax.pipeline import ClipFeatures, RunConfig, ScorePooling, extract_splits, pool_scores
+from adjax.model.extraction import ClipFeatures
+from adjax.model.model import extract_splits
+from adjax.model.record import versions
+from adjax.model.spec import ScorePooling, make_spec
 from adjax.report.figures import loss_curves, save
-from adjax.report.folder import versions, write_json
-from adjax.resumable import LaneTable, Trained, jit_program, train_lanes
-from adjax.store import save_model
+from adjax.store import save_model, write_json
+from adjax.sweep.models import pool_scores
 from adjax.types import NOT_FINITE
+from experiments._autoencoder_lanes import LaneSpec, make_table, score_lanes
 
 N_RESAMPLES = 200
 Interval = tuple[float, float, float]  # value, low, high
@@ -92,7 +95,7 @@ def main() -> int:
         root = study.out / "synthetic"
         simulator.write_tree(root, counts=simulator.SMALL)
     clips = index_folder(root, machine_type=study.machine_type)
-    train, test = extract_splits(clips, RunConfig(model="autoencoder", autoencoder=config))
+    (train,), (test,) = extract_splits(clips, make_spec("autoencoder:2020"))
     specs = [
         LaneSpec(study.machine_type, machine_id, width, seed)
         for machine_id in train.clips.machine_ids
@@ -155,9 +158,11 @@ def judge(
         if int(trained.state.status[i]) == NOT_FINITE:
             failures.append(f"{spec.name} did not stay finite after epoch {int(trained.state.n_epochs[i])}")
             continue
-        scores, too_short = pool_scores(values, own, config.n_context, study.score_pooling)
-        failures += [str(error) for error in too_short]
+        scores = pool_scores(values, own.offsets, config.n_context, study.score_pooling)
         usable = np.isfinite(scores)
+        failures += [
+            f"{own.clips[int(row)].path}: too few frames for a score" for row in np.flatnonzero(~usable)
+        ]
         labels[spec.machine_id] = own.clips.labels[usable]
         clip_scores.setdefault((spec.machine_id, spec.width), []).append(scores[usable])
         losses.setdefault((spec.machine_id, spec.width), []).append(float(trained.losses.validation[-1, i]))
@@ -226,7 +231,7 @@ def _text(cell: Cell | None) -> str:
 
 
 def figure_of(cells: list[Cell]) -> Figure:
-    """AUC and pAUC against width above, the validation loss of every seed below, a column a machine."""
+    """AUC and pAUC against width above, the validation loss of every seed below, a column for each machine."""
     machines = list(dict.fromkeys(cell.machine_id for cell in cells))
     figure = Figure(figsize=(3.8 * len(machines) + 0.4, 5.4), layout="constrained")
     axes = figure.subplots(2, len(machines), squeeze=False, sharex=True, sharey="row")

@@ -2,8 +2,8 @@
 
 Run:     python -m experiments.gmm_grid --out DIR [--data ROOT --machine-type slider]
          Without --data: the small synthetic slide rail. The same command goes on where an earlier one was stopped.
-Lanes:   2 features x 8 r x 4 numbers of components x 2 covariances x 3 regularisations x 3 seeds x 3 machines = 3,456.
-Settings chosen on: nothing is chosen. Test labels judge every lane; the "best" cells of the heat map are an oracle's.
+Trials:  2 features x 8 r x 4 numbers of components x 2 covariances x 3 regularisations x 3 seeds x 3 machines = 3,456.
+Settings chosen on: nothing is chosen. Test labels judge every trial; the "best" cells of the heat map are an oracle's.
 Result:  experiments/README.md, "A grid of mixtures": conclusions, figure, time and machine.
 """
 
@@ -30,12 +30,12 @@ from adjax.app.sweep import show, summary_table
 from adjax.batching import map_clips
 from adjax.data.index import index_folder
 from adjax.evaluation.device import bootstrap_areas, bootstrap_counts
-from adjax.features.recipes import FeatureConfig
-from adjax.pipeline import RunConfig
+from adjax.model.record import versions
+from adjax.model.spec import make_spec
 from adjax.report.figures import save
-from adjax.report.folder import versions, write_json
 from adjax.report.sweep_figures import factor_effects, heat_maps, short
-from adjax.sweep import LaneResult, SweepResult, grid, run_sweep
+from adjax.store import write_json
+from adjax.sweep import SweepResult, TrialResult, grid, run_sweep
 
 N_RESAMPLES = 200
 Effects = dict[str, dict[str, tuple[float, float, float]]]  # setting -> value -> (difference, low, high)
@@ -46,7 +46,7 @@ class Study:
     """The grid."""
 
     out: Path = Path("runs/gmm_grid")
-    """Folder for lanes, tables and figures."""
+    """Folder for trials, tables and figures."""
     data: Path | None = None
     """Root of a data set; default: a synthetic slide rail."""
     machine_type: str = "slider"
@@ -66,7 +66,7 @@ class Study:
 
 
 def main() -> int:
-    """Run the study; the exit code is 1 if a lane or a clip failed."""
+    """Run the study; the exit code is 1 if a trial or a clip failed."""
     study = tyro.cli(Study, description=__doc__)
     console = Console()
     started = time.perf_counter()
@@ -77,22 +77,22 @@ def main() -> int:
     clips = index_folder(root, machine_type=study.machine_type)
     axes = {
         "features.kind": study.features,
-        "gmm.covariance_type": study.covariance_type,
-        "gmm_hyper.reg_covar": study.reg_covar,
+        "config.covariance_type": study.covariance_type,
+        "hyper.reg_covar": study.reg_covar,
         "features.gwrp_r": study.r,
-        "gmm.n_components": study.n_components,
+        "config.n_components": study.n_components,
         "seed": range(study.seeds),
     }
-    sweep = grid(RunConfig(features=FeatureConfig(pooling="gwrp")), axes)
+    sweep = grid(make_spec("gmm", features={"pooling": "gwrp"}, calibration="none"), axes)
     with Progress(console=console) as progress:
         result = run_sweep(clips, sweep, study.out, on_progress=show(progress))
     console.print(summary_table(result))
     effects = effects_of(result)
     console.print(effects_table(effects))
     write_effects(study.out / "effects.csv", effects)
-    full = [lane for lane in result.lanes if lane.settings["features.kind"] == study.features[0]]
+    full = [trial for trial in result.trials if trial.settings["features.kind"] == study.features[0]]
     figures = {
-        "heat_map": heat_maps(full, "features.gwrp_r", "gmm.n_components"),
+        "heat_map": heat_maps(full, "features.gwrp_r", "config.n_components"),
         "effects": factor_effects(effects),
     }
     for name, figure in figures.items():
@@ -103,37 +103,37 @@ def main() -> int:
     )
     for failure in result.failures:
         console.print(f"Failed: {failure}", markup=False)
-    return 1 if result.failures or any(lane.failed for lane in result.lanes) else 0
+    return 1 if result.failures or any(trial.failed for trial in result.trials) else 0
 
 
 def effects_of(result: SweepResult) -> Effects:
-    """For each value of each setting: mean AUC of its lanes minus that of all lanes, mean over machines.
+    """For each value of each setting: mean AUC of its trials minus that of all trials, mean over machines.
 
-    Intervals are over resampled test clips, which all lanes of a machine share. A grid has every combination, so the
+    Intervals are over resampled test clips, which all trials of a machine share. A grid has every combination, so the
     other settings cancel.
     """
-    values = {axis: {lane.settings[axis] for lane in result.lanes} for axis in result.lanes[0].settings}
+    values = {axis: {trial.settings[axis] for trial in result.trials} for axis in result.trials[0].settings}
     axes = [axis for axis, own in values.items() if len(own) > 1]
-    by_machine: list[tuple[list[LaneResult], np.ndarray]] = []
+    by_machine: list[tuple[list[TrialResult], np.ndarray]] = []
     for name, clips in result.clips.items():
-        lanes = [lane for lane in result.lanes if (lane.machine_type, lane.machine_id) == name]
-        lanes = [lane for lane in lanes if np.isfinite(lane.auc)]
-        if lanes:
-            areas = resampled(np.stack([lane.scores for lane in lanes]), clips.labels)
-            drawn = np.column_stack([[lane.auc for lane in lanes], areas])
-            by_machine.append((lanes, drawn))
+        trials = [trial for trial in result.trials if (trial.machine_type, trial.machine_id) == name]
+        trials = [trial for trial in trials if np.isfinite(trial.auc)]
+        if trials:
+            areas = resampled(np.stack([trial.scores for trial in trials]), clips.labels)
+            drawn = np.column_stack([[trial.auc for trial in trials], areas])
+            by_machine.append((trials, drawn))
     return {axis: effects_of_axis(axis, by_machine) for axis in axes}
 
 
 def effects_of_axis(
-    axis: str, by_machine: Sequence[tuple[list[LaneResult], np.ndarray]]
+    axis: str, by_machine: Sequence[tuple[list[TrialResult], np.ndarray]]
 ) -> dict[str, tuple[float, float, float]]:
     """See `effects_of`; the first column of a machine's areas is that of the clips as they are."""
     found = {}
-    for value in dict.fromkeys(lane.settings[axis] for lanes, _ in by_machine for lane in lanes):
+    for value in dict.fromkeys(trial.settings[axis] for trials, _ in by_machine for trial in trials):
         differences = []
-        for lanes, areas in by_machine:
-            own = np.array([lane.settings[axis] == value for lane in lanes])
+        for trials, areas in by_machine:
+            own = np.array([trial.settings[axis] == value for trial in trials])
             differences.append(areas[own].mean(axis=0) - areas.mean(axis=0))
         mean = np.mean(differences, axis=0)
         low, high = np.quantile(mean[1:], [0.025, 0.975])
@@ -142,7 +142,7 @@ def effects_of_axis(
 
 
 def resampled(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(n_lanes, N_RESAMPLES) AUC of the bootstrap samples that all lanes share."""
+    """(n_trials, N_RESAMPLES) AUC of the bootstrap samples that all trials share."""
     weight = jnp.asarray(labels >= 0, jnp.float32)
     counts = bootstrap_counts(jax.random.key(0), jnp.asarray(labels), weight, N_RESAMPLES)
     one = partial(bootstrap_areas, labels=jnp.asarray(labels), counts=counts)
@@ -150,8 +150,8 @@ def resampled(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def effects_table(effects: Effects) -> Table:
-    """A row a value of a setting."""
-    table = Table(title="AUC of a value's lanes, minus the mean of all [95% of clips]", title_justify="left")
+    """A row for each value of a setting."""
+    table = Table(title="AUC of a value's trials, minus the mean of all [95% of clips]", title_justify="left")
     for heading in ("setting", "value", "difference"):
         table.add_column(heading)
     for name, values in effects.items():

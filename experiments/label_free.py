@@ -4,10 +4,10 @@ Run:     python -m experiments.label_free --out DIR [--data ROOT]
          Without --data: the simulated slide rail as it is split (--size full: 2,370 + 1,101 clips).
          With --data ROOT --folds 5: few real clips, cross-validated over the normal clips of each machine: every fold
          tests its own normal clips (every fifth) and all anomalous ones.
-Settings chosen on: simulated machines; see `adjax.selection` for how often real clips were looked at. Labels judge
-         here, and name the oracle; they choose nothing.
+Settings chosen on: simulated machines; see `adjax.detectors.gaussians` for how often real clips were looked at. Labels
+         judge here, and name the oracle; they choose nothing.
 Result:  experiments/README.md, "Settings without labels": AUC averaged over machines (and folds) of the
-         fused score, of other fusions, of each lane and of the oracle, the lane that is best on average over a type's
+         fused score, of other fusions, of each part and of the oracle, the part that is best on average over a type's
          machines (and the best of each machine apart, which with few clips is best by luck); regret = oracle - fusion.
          Brackets: 95% bootstrap, over machines with folds, else over clips; the oracle is picked anew in each resample.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -31,9 +31,12 @@ from scipy import stats
 from adjax import simulator
 from adjax.data.cache import default_folder
 from adjax.data.index import index_folder
-from adjax.pipeline import ClipFeatures, RunConfig, extract
-from adjax.report.folder import versions, write_json
-from adjax.selection import LANES, fuse, select_and_score
+from adjax.model.extraction import ClipFeatures
+from adjax.model.fit import fit_model
+from adjax.model.model import extract_for
+from adjax.model.record import versions
+from adjax.model.spec import make_spec
+from adjax.store import write_json
 from adjax.types import AdjaxError
 
 N_RESAMPLES = 1000
@@ -41,7 +44,7 @@ N_RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Study:
-    """The label-free model against its own lanes."""
+    """The label-free model against its own parts."""
 
     out: Path = Path("runs/label_free")
     """Folder for the tables."""
@@ -54,19 +57,19 @@ class Study:
 
 
 class Cell(NamedTuple):
-    """Test clips of one machine in one fold: (n,) labels and (n, n_lanes) calibrated scores."""
+    """Test clips of one machine in one fold: (n,) labels and (n, n_parts) calibrated scores."""
 
     labels: np.ndarray
     z: np.ndarray
 
 
 def fisher(z: np.ndarray) -> np.ndarray:
-    """Sum of log p-values, taking each lane's scores as standard normal."""
+    """Sum of log p-values, taking each part's scores as standard normal."""
     return -stats.norm.logsf(z).sum(axis=1)
 
 
 FUSIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "auto: the largest": fuse,
+    "auto: the largest": lambda z: z.max(axis=1),
     "mean of the three largest": lambda z: np.sort(z, axis=1)[:, -3:].mean(axis=1),
     "mean": lambda z: z.mean(axis=1),
     "Fisher": fisher,
@@ -83,24 +86,24 @@ def main() -> int:
         root = study.out / "synthetic"
         simulator.write_tree(root, counts=simulator.FULL if study.size == "full" else simulator.SMALL)
     study.out.mkdir(parents=True, exist_ok=True)
-    features = extract(index_folder(root), RunConfig(model="auto").front_end, cache=default_folder())
+    spec = make_spec("auto")
+    (features,) = extract_for(spec, index_folder(root), cache=default_folder())
     failures: list[AdjaxError] = list(features.failures)
     found: dict[str, dict[str, list[Cell]]] = {}
     for train, test in splits(features, study.folds):
-        result = select_and_score(train, test)
-        failures += result.failures
-        for machine_type in result.clips.machine_types:
-            for machine_id in result.of(machine_type)[0].machine_ids:
-                own = [(c.machine_type, c.machine_id) == (machine_type, machine_id) for c in result.clips]
-                assert result.lanes is not None
-                cell = Cell(result.of(machine_type, machine_id)[0].labels, result.lanes.z[own])
-                found.setdefault(machine_type, {}).setdefault(machine_id, []).append(cell)
+        model = fit_model(spec, train)
+        result = model.score_features(test)
+        failures += [*model.record.failures, *result.failures]
+        for machine in result.clips.machines:
+            own = result.places(*machine)
+            cell = Cell(result.clips.labels[own], result.parts[own])
+            found.setdefault(machine.machine_type, {}).setdefault(machine.machine_id, []).append(cell)
     judged = {
         machine_type: judge(list(machines.values()), over_machines=study.folds > 0, seed=seed)
         for seed, (machine_type, machines) in enumerate(found.items())
     }
     for machine_type, one in judged.items():
-        report(study, machine_type, one, console)
+        report(study, machine_type, one, model.part_names, console)
     if len(judged) > 1:
         console.print(over_types(list(judged.values())))
     write_json(study.out / "settings.json", {"study": asdict(study), "versions": versions()})
@@ -111,7 +114,7 @@ def main() -> int:
 
 
 def splits(features: ClipFeatures, folds: int) -> list[tuple[ClipFeatures, ClipFeatures]]:
-    """(train, test) pairs: the data set's own, or one a fold of the normal clips of each machine."""
+    """(train, test) pairs: the data set's own, or one for each fold of the normal clips of each machine."""
     if not folds:
         return [
             (
@@ -134,7 +137,7 @@ def splits(features: ClipFeatures, folds: int) -> list[tuple[ClipFeatures, ClipF
 
 
 class Judged(NamedTuple):
-    """AUC of the fusions and then of the lanes: (n_machines, n), and (N_RESAMPLES, n_machines, n) bootstrap draws."""
+    """AUC of the fusions and then of the parts: (n_machines, n), and (N_RESAMPLES, n_machines, n) bootstrap draws."""
 
     auc: np.ndarray
     draws: np.ndarray
@@ -172,24 +175,26 @@ def over_types(judged: list[Judged]) -> str:
     regrets = np.mean([one.draws.mean(axis=1)[:, n:].max(axis=1) for one in judged], axis=0) - draws
     (low, high), (regret_low, regret_high) = (np.percentile(x, [2.5, 97.5]) for x in (draws, regrets))
     return (
-        f"mean over types: auto {auc:.3f} \\[{low:.3f}, {high:.3f}], oracle lanes {oracle:.3f}, "
+        f"mean over types: auto {auc:.3f} \\[{low:.3f}, {high:.3f}], oracle parts {oracle:.3f}, "
         f"regret {oracle - auc:+.3f} \\[{regret_low:+.3f}, {regret_high:+.3f}]"
     )
 
 
-def report(study: Study, machine_type: str, judged: Judged, console: Console) -> None:
+def report(
+    study: Study, machine_type: str, judged: Judged, part_names: Sequence[str], console: Console
+) -> None:
     """Table and CSV of one type."""
     n = len(FUSIONS)
     auc, draws = judged.auc.mean(axis=0), judged.draws.mean(axis=1)
-    best = LANES[int(auc[n:].argmax())]
+    best = part_names[int(auc[n:].argmax())]
     oracle, oracle_draws = auc[n:].max(), draws[:, n:].max(axis=1)
     each_best = judged.auc[:, n:].max(axis=1).mean(), judged.draws[:, :, n:].max(axis=2).mean(axis=1)
-    names = (*FUSIONS, *(f"lane: {lane}" for lane in LANES))
+    names = (*FUSIONS, *(f"part: {part}" for part in part_names))
     systems = [(name, auc[i], draws[:, i]) for i, name in enumerate(names)]
     systems[n:n] = [
         (f"oracle: {best}", oracle, oracle_draws),
         ("oracle of each machine", *each_best),
-        ("an average lane", auc[n:].mean(), draws[:, n:].mean(axis=1)),
+        ("an average part", auc[n:].mean(), draws[:, n:].mean(axis=1)),
     ]
     table = Table(title=f"{machine_type}: mean AUC", title_justify="left")
     for name in ("system", "AUC [95%]", "regret [95%]"):

@@ -2,9 +2,9 @@
 
 Run:     python -m experiments.slide_rail --data ROOT --out DIR     (ROOT holds slider/train and slider/test)
          python -m experiments.slide_rail --out DIR                 (a synthetic slide rail)
-Lanes:   features {spectrum, log-mel, MFCC} x {as they are, standardised} x {mixture, autoencoder}
-         x {one model a machine, one a type}: 24, all reported; none is picked.
-Settings chosen on: nothing; they are the published ones (see SETTINGS), fixed before any test clip was heard.
+Trials:  features {spectrum, log-mel, MFCC} x {as they are, standardised} x {mixture, autoencoder}
+         x {one model for each machine, one for each type}: 24, all reported; none is picked.
+Settings chosen on: nothing; they are the published ones (see `Trial.spec`), fixed before any test clip was heard.
 Result:  experiments/README.md, "The study", with command, data and machine.
 """
 
@@ -14,9 +14,9 @@ import csv
 import itertools
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 from matplotlib.figure import Figure
@@ -26,21 +26,24 @@ from rich.table import Table
 
 from adjax import simulator
 from adjax.data.index import index_folder
-from adjax.detectors.autoencoder import AutoencoderConfig
-from adjax.detectors.gmm import GmmConfig
-from adjax.features.recipes import FeatureConfig, FeatureKind
-from adjax.pipeline import ModelName, Result, RunConfig, extract_splits, fit_and_score
+from adjax.features.recipes import FeatureKind
+from adjax.model.fit import fit_model
+from adjax.model.model import Model, extract_splits
+from adjax.model.record import versions
+from adjax.model.result import Result
+from adjax.model.spec import ModelSpec, Per, make_spec
 from adjax.report.figures import save
-from adjax.report.folder import versions, write_figures, write_json, write_run
+from adjax.report.folder import write_figures, write_run
 from adjax.report.tables import Summary, results_table, summarise
+from adjax.store import write_json
+
+ModelName = Literal["gmm", "autoencoder"]
 
 FEATURES: tuple[FeatureKind, ...] = ("spectrum", "log-mel", "mfcc")
-PER: tuple[Literal["machine", "type"], ...] = ("machine", "type")
+PER: tuple[Per, ...] = ("machine", "type")
 # A full covariance of 513 bins would rest on fewer frames than it has entries: the spectrum's is diagonal.
 COVARIANCE: dict[str, Literal["full", "diag"]] = {"spectrum": "diag", "log-mel": "full", "mfcc": "full"}
-SETTINGS = RunConfig(
-    gmm=GmmConfig(n_components=4), autoencoder=AutoencoderConfig()
-)  # recipe of the 2020 baseline
+N_COMPONENTS = 4  # of the mixture; the autoencoder is that of the 2020 baseline
 
 # AUC / pAUC on the real development test set, for comparison; a synthetic rail has nothing to do with them.
 SEED_STUDY = {"gmm": 0.9234, "autoencoder": 0.8997}
@@ -74,13 +77,13 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Lane:
+class Trial:
     """One cell of the study."""
 
     features: FeatureKind
     standardize: bool
     model: ModelName
-    per: Literal["machine", "type"]
+    per: Per
 
     @property
     def name(self) -> str:
@@ -93,16 +96,19 @@ class Lane:
         model = {"gmm": "GMM", "autoencoder": "AE"}[self.model]
         return f"{self.features}{' std' if self.standardize else ''} {model} {self.per}"
 
-    def config(self, study: Study) -> RunConfig:
-        """The lane's settings."""
-        return replace(
-            SETTINGS,
-            model=self.model,
-            features=FeatureConfig(kind=self.features),
+    def spec(self, study: Study) -> ModelSpec:
+        """The trial's settings."""
+        settings: dict[str, dict[str, Any]] = {
+            "gmm": {"n_components": N_COMPONENTS, "covariance_type": COVARIANCE[self.features]},
+            "autoencoder": {"n_epochs": study.epochs},
+        }
+        return make_spec(
+            self.model,
+            settings=settings[self.model],
+            features={"kind": self.features},
             standardize=self.standardize,
             per=self.per,
-            gmm=replace(SETTINGS.gmm, covariance_type=COVARIANCE[self.features]),
-            autoencoder=replace(SETTINGS.autoencoder, n_epochs=study.epochs),
+            calibration="none",
             seed=study.seed,
         )
 
@@ -114,29 +120,23 @@ def main() -> int:
     root = study.data or synthetic(study, console)
     clips = index_folder(root, machine_type="slider", seed=study.seed)
     clips = type(clips)(tuple(c for c in clips if c.machine_id in study.ids), clips.rejected)
-    summaries: dict[Lane, Summary] = {}
+    summaries: dict[Trial, Summary] = {}
     failures: set[str] = set()
     for kind in study.features:
         console.print(f"Features: {kind}")
-        config = replace(SETTINGS, features=FeatureConfig(kind=kind))
-        train, test = extract_splits(clips, config)
-        lanes = [Lane(kind, *rest) for rest in itertools.product((False, True), study.models, PER)]
-        for lane in track(lanes, f"{kind}: models", console=console):
+        trials = [Trial(kind, *rest) for rest in itertools.product((False, True), study.models, PER)]
+        train, test = extract_splits(clips, trials[0].spec(study))
+        for trial in track(trials, f"{kind}: models", console=console):
             started = time.perf_counter()
-            result = fit_and_score(train, test, lane.config(study))
+            model = fit_model(trial.spec(study), train)
+            result = model.score_features(test)
             summary = summarise(result, seed=study.seed)
-            record(study, lane, result, summary, started)
-            failures |= {str(failure) for failure in result.failures}
+            record(study, trial, model, result, summary, started)
+            failures |= {str(failure) for failure in (*model.record.failures, *result.failures)}
             if "slider" in summary:
-                summaries[lane] = summary["slider"]
-            if kind == "log-mel" and not lane.standardize and lane.per == "machine":
-                write_figures(
-                    study.out / lane.name,
-                    result=result,
-                    summaries=summary,
-                    test=test,
-                    config=lane.config(study),
-                )
+                summaries[trial] = summary["slider"]
+            if kind == "log-mel" and not trial.standardize and trial.per == "machine":
+                write_figures(study.out / trial.name, model=model, result=result, summaries=summary)
     report(study, summaries, synthetic_data=study.data is None, console=console)
     for failure in sorted(failures):
         console.print(f"[red]Failed:[/] {failure}", markup=True)
@@ -151,57 +151,60 @@ def synthetic(study: Study, console: Console) -> Path:
     return root
 
 
-def record(study: Study, lane: Lane, result: Result, summary: dict[str, Summary], started: float) -> None:
-    """Scores, settings and metrics of one lane, in a folder of its own."""
+def record(
+    study: Study, trial: Trial, model: Model, result: Result, summary: dict[str, Summary], started: float
+) -> None:
+    """Scores, settings and metrics of one trial, in a folder of its own."""
     write_run(
-        study.out / lane.name,
+        study.out / trial.name,
+        model=model,
         result=result,
         summaries=summary,
-        config=lane.config(study),
         data={"root": str(study.data or "synthetic"), "ids": study.ids},
         seconds={"fit and score": time.perf_counter() - started},
     )
 
 
-def report(study: Study, summaries: dict[Lane, Summary], *, synthetic_data: bool, console: Console) -> None:
-    """The table of all lanes, the two published recipes in detail, the figure, the files."""
+def report(study: Study, summaries: dict[Trial, Summary], *, synthetic_data: bool, console: Console) -> None:
+    """The table of all trials, the two published recipes in detail, the figure, the files."""
     for model in study.models:
-        lane = Lane("log-mel", False, model, "machine")
-        if lane in summaries:
+        trial = Trial("log-mel", False, model, "machine")
+        if trial in summaries:
             published = {} if synthetic_data else {"2020 baseline, real": BASELINE_2020}
-            console.print(results_table(lane.name, summaries[lane], published))
-    console.print(lanes_table(summaries, study.ids))
+            console.print(results_table(trial.name, summaries[trial], published))
+    console.print(trials_table(summaries, study.ids))
     with open(study.out / "study.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(
             ["features", "standardize", "model", "per", "machine_id", "auc", "low", "high", "pauc"]
         )
-        for lane, summary in summaries.items():
+        for trial, summary in summaries.items():
             for machine_id, m in summary.by_id.items():
                 interval = summary.intervals[machine_id]
-                writer.writerow([*asdict(lane).values(), machine_id, m.auc, *interval, m.pauc])
+                writer.writerow([*asdict(trial).values(), machine_id, m.auc, *interval, m.pauc])
     write_json(study.out / "settings.json", {"study": asdict(study), "versions": versions()})
-    figure = save(lanes_figure(summaries, study.ids), study.out / "study.png")
+    figure = save(trials_figure(summaries, study.ids), study.out / "study.png")
     drawn = sorted(path for path in study.out.glob("*/figures/*.png"))
     for path in (study.out / "study.csv", study.out / "settings.json", figure, *drawn):
         console.print(f"  {path}", highlight=False, soft_wrap=True)
 
 
-def lanes_table(summaries: dict[Lane, Summary], ids: tuple[str, ...]) -> Table:
-    """A row a lane: AUC / pAUC of each machine and their mean; the published numbers last."""
+def trials_table(summaries: dict[Trial, Summary], ids: tuple[str, ...]) -> Table:
+    """A row for each trial: AUC / pAUC of each machine and their mean; the published numbers last."""
     table = Table(
-        title="AUC / pAUC; std: standardised features; one model a machine or a type", title_justify="left"
+        title="AUC / pAUC; std: standardised features; one model for each machine or type",
+        title_justify="left",
     )
-    table.add_column("lane", no_wrap=True)
+    table.add_column("trial", no_wrap=True)
     for name in (*ids, "mean"):
         table.add_column(name, justify="right", no_wrap=True)
 
     def cell(pair: tuple[float, float] | None) -> str:
         return "/".join(f"{value:.3f}".removeprefix("0") for value in pair) if pair else "–"
 
-    for lane, summary in summaries.items():
+    for trial, summary in summaries.items():
         metrics = [*map(summary.by_id.get, ids), summary.mean]
-        table.add_row(lane.label, *(cell((m.auc, m.pauc) if m else None) for m in metrics))
+        table.add_row(trial.label, *(cell((m.auc, m.pauc) if m else None) for m in metrics))
     table.add_section()
     for model, auc in SEED_STUDY.items():
         table.add_row(f"study's {model}, real", *["–"] * len(ids), f"{auc:.4f}".removeprefix("0"))
@@ -209,23 +212,23 @@ def lanes_table(summaries: dict[Lane, Summary], ids: tuple[str, ...]) -> Table:
     return table
 
 
-def lanes_figure(summaries: dict[Lane, Summary], ids: tuple[str, ...]) -> Figure:
-    """AUC with interval of every lane, a panel a machine."""
+def trials_figure(summaries: dict[Trial, Summary], ids: tuple[str, ...]) -> Figure:
+    """AUC with interval of every trial, a panel for each machine."""
     figure = Figure(figsize=(3.6 * len(ids) + 2.6, 0.28 * len(summaries) + 1.4), layout="constrained")
     axes = figure.subplots(1, len(ids), sharey=True, squeeze=False)[0]
     colours = {"gmm": "#1b7837", "autoencoder": "#762a83"}
     for axis, machine_id in zip(axes, ids, strict=True):
-        for row, (lane, summary) in enumerate(reversed(summaries.items())):
+        for row, (trial, summary) in enumerate(reversed(summaries.items())):
             if machine_id not in summary.by_id:
                 continue
             auc, (low, high) = summary.by_id[machine_id].auc, summary.intervals[machine_id]
-            axis.plot([low, high], [row, row], color=colours[lane.model], linewidth=1.5)
+            axis.plot([low, high], [row, row], color=colours[trial.model], linewidth=1.5)
             axis.plot(
-                auc, row, "o" if lane.per == "machine" else "s", color=colours[lane.model], markersize=5
+                auc, row, "o" if trial.per == "machine" else "s", color=colours[trial.model], markersize=5
             )
         axis.axvline(0.5, color="0.6", linestyle="--", linewidth=1)
         axis.set(title=machine_id, xlabel="AUC (95% interval)", xlim=(0, 1.02))
-    axes[0].set_yticks(range(len(summaries)), [lane.label for lane in reversed(summaries)])
+    axes[0].set_yticks(range(len(summaries)), [trial.label for trial in reversed(summaries)])
     return figure
 
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from adjax.data.clips import ClipTable
 from adjax.data.summary import describe_table, lines
-from adjax.model.result import HeldOut
+from adjax.model.result import HeldOut, Result
 
 MAX_LISTED = 10  # machines and failures printed; all of them are in the files
 
@@ -45,3 +45,15 @@ def print_failures(console: Console, failures: Sequence[str], file: str = "") ->
     if len(failures) > MAX_LISTED:
         where = f", all in {escape(file)}" if file else ""
         console.print(f"[red]... and {len(failures) - MAX_LISTED} more[/]{where}", soft_wrap=True)
+
+
+def print_flags(console: Console, result: Result) -> None:
+    """What sets the first flagged recordings apart from those of the training, with evidence."""
+    flagged = [(clip, own) for clip, own in zip(result.clips, result.flags, strict=True) if own]
+    for clip, own in flagged[:MAX_LISTED]:
+        sentences = "; ".join(map(str, own))
+        console.print(
+            f"[yellow]Flagged:[/] {escape(clip.name)}: {escape(sentences)}", soft_wrap=True, highlight=False
+        )
+    if len(flagged) > MAX_LISTED:
+        console.print(f"[yellow]... and {len(flagged) - MAX_LISTED} more flagged clips[/]")

@@ -6,14 +6,17 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from rich.markup import escape
 from rich.progress import Progress
 
 from adjax.data.clips import ClipTable
 from adjax.data.recordings import group_clips
 from adjax.model.extraction import ClipFeatures
-from adjax.model.fit import Watch, checkpoint_folders, fit_model
+from adjax.model.fit import checkpoint_folders, fit_model
+from adjax.model.fit_detector import Watch
 from adjax.model.model import Model
 from adjax.model.spec import ModelSpec
+from adjax.model.usable import look_at
 
 TRAINING = "training"  # folder of an unfinished fit
 
@@ -40,6 +43,10 @@ def fit_with_progress(
         checkpoints: see `fit_model`.
     """
     clips = train[0].clips
+    for machine, found in look_at(train[0]).items():  # before the time is spent
+        for finding in found.findings:
+            text = f"Note: {escape(machine.label)}: {escape(str(finding))}"
+            progress.console.print(text, soft_wrap=True, highlight=False)
     grouping = group_clips(clips.clips, pattern=pattern)
     n = sum(len(clips.machines if d.per == "machine" else clips.machine_types) for d in spec.detectors)
     task = progress.add_task(f"{name}: fitting", total=n)

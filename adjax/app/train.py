@@ -13,8 +13,8 @@ from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
 from adjax.data.index import index_folder
+from adjax.model.inputs import extract_for
 from adjax.model.keep import CARD, save_model
-from adjax.model.model import extract_for
 from adjax.report.tables import fits_table, thresholds_table
 from adjax.store import check_place, hold
 from adjax.types import DataError, readable

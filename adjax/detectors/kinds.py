@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from adjax.detectors import autoencoder, gaussians, gmm
+import importlib
+from collections import UserDict
+
 from adjax.types import Kind, SettingsError
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (gaussians.KIND, gmm.KIND, autoencoder.KIND)}
+
+class Kinds(UserDict[str, Kind]):
+    """Name -> kind; one that comes with adjax is imported when it is first looked at, for an import takes its time."""
+
+    def __getitem__(self, name: str) -> Kind:
+        kind = self.data[name]
+        if isinstance(kind, str):
+            kind = self.data[name] = importlib.import_module(kind).KIND
+        return kind
+
+
+KINDS = Kinds()
+KINDS.data |= {  # type: ignore[assignment]  # modules with a KIND
+    "gaussians": "adjax.detectors.gaussians",
+    "gmm": "adjax.detectors.gmm.kind",
+    "autoencoder": "adjax.detectors.autoencoder.kind",
+}
 
 
 def kind_of(name: str) -> Kind:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
-from sklearn.metrics import roc_auc_score
 
 from adjax.types import SettingsError
 
@@ -46,6 +44,10 @@ def evaluate(labels: np.ndarray, scores: np.ndarray, *, max_fpr: float = MAX_FPR
 
     Source: scikit-learn 1.9 `roc_auc_score(y, s)` and `roc_auc_score(y, s, max_fpr=0.1)`.
     """
+    from sklearn.metrics import (
+        roc_auc_score,  # a second to import, which a command without labels need not wait
+    )
+
     labels, scores = np.asarray(labels), np.asarray(scores)
     if labels.shape != scores.shape or labels.ndim != 1:
         raise SettingsError(f"labels {labels.shape} and scores {scores.shape} must be one of each a clip")
@@ -85,6 +87,7 @@ def auc_interval(
 
     Source: scipy.stats.bootstrap; AUC = U / (n_normal · n_anomalous) of Mann and Whitney.
     """
+    from scipy import stats
 
     def auc(anomalous: np.ndarray, normal: np.ndarray, axis: int) -> np.ndarray:
         u = stats.mannwhitneyu(anomalous, normal, axis=axis, method="asymptotic").statistic
@@ -113,6 +116,8 @@ def arithmetic_mean(metrics: Iterable[Metrics]) -> Metrics:
 
 def harmonic_mean(metrics: Iterable[Metrics]) -> Metrics:
     """Average over sections as in DCASE 2021 and later; 0 where one value is 0. The counts are summed."""
+    from scipy import stats
+
     return _average(list(metrics), lambda values: float(stats.hmean(values)) if min(values) > 0 else 0.0)
 
 

@@ -6,7 +6,6 @@ import math
 
 import jax
 import numpy as np
-import scipy.fft
 from jax import Array
 from jax import numpy as jnp
 from jax.typing import ArrayLike
@@ -37,6 +36,8 @@ def mfcc(log_mel: Array, *, n_mfcc: int = 20, lifter: ArrayLike = 0.0) -> Array:
         raise SettingsError(f"lifter={lifter} must not be negative; 0 is no liftering")
     if not 1 <= n_mfcc <= n_mels:
         raise SettingsError(f"n_mfcc={n_mfcc} must lie between 1 and n_mels={n_mels}")
+    import scipy.fft  # it takes a moment, which other features need not wait for
+
     basis = jnp.asarray(scipy.fft.dct(np.eye(n_mels), axis=1, norm="ortho")[:, :n_mfcc], dtype=log_mel.dtype)
     coefficients = jnp.matmul(log_mel, basis, precision=jax.lax.Precision.HIGHEST)
     lifter = jnp.asarray(lifter, dtype=log_mel.dtype)

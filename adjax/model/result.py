@@ -8,6 +8,7 @@ import numpy as np
 
 from adjax.data.clips import ClipTable
 from adjax.evaluation.metrics import Metrics, evaluate
+from adjax.model.comparable import Flag
 from adjax.types import AdjaxError, MachineId
 
 NORMAL, ANOMALOUS, UNDECIDED = 0, 1, -1
@@ -37,8 +38,8 @@ class Result:
     Attributes:
         clips: the clips that have a score.
         scores: (n_clips,) float64, higher = more anomalous, all finite.
-        p_values: (n_clips,) float64 in (0, 1], the chance that a normal clip of the machine scores at least as high; NaN
-            of a model without calibration.
+        p_values: (n_clips,) float64 in (0, 1], the chance that a normal clip of the machine scores at least as high;
+            NaN of a model without calibration.
         extrapolated: (n_clips,) bool, whether the p-value rests on the tail beyond all held-out scores.
         decisions: (n_clips,) int, ANOMALOUS, NORMAL or UNDECIDED.
         part_names: (n_parts,) of what was fused.
@@ -56,7 +57,7 @@ class Result:
     decisions: np.ndarray
     part_names: tuple[str, ...]
     parts: np.ndarray
-    flags: tuple[tuple[object, ...], ...] = ()
+    flags: tuple[tuple[Flag, ...], ...] = ()
     comparable: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     failures: tuple[AdjaxError, ...] = ()
     notes: tuple[str, ...] = ()

@@ -210,6 +210,8 @@ def _detector(
         features = replace(features, pooling="views")
     if features.pooling != "none":
         config = kind.for_clips(config)
+    if isinstance(features, VectorConfig):
+        config = kind.for_vectors(config)
     hyper = kind.hyper()
     for key, value in wanted.items():
         if key in {f.name for f in dataclasses.fields(kind.config)}:

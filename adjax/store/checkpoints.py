@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import orbax.checkpoint as ocp
 
 from adjax.store.arrays import flatten, unflatten
 from adjax.store.folder import check_folder, write_folder, write_json
@@ -46,6 +45,7 @@ def save_checkpoint(folder: Path, epoch: int, state: Any, fingerprint: str) -> N
     Raises:
         StoreError: it cannot be written; the checkpoints before it are intact.
     """
+    import orbax.checkpoint as ocp  # two seconds to import
 
     def fill(place: Path) -> None:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
@@ -68,6 +68,8 @@ def latest_checkpoint(folder: Path, template: Callable[[int], Any], fingerprint:
     Raises:
         StoreError: the checkpoints are sound but of another run.
     """
+    import orbax.checkpoint as ocp
+
     remarks: list[str] = []
     for place, epoch in _list(folder):
         try:

@@ -62,8 +62,8 @@ def check_place(folder: Path, texts: Iterable[str] = ()) -> None:
     others = sorted(path.name for path in folder.iterdir() if path.name not in own) if folder.is_dir() else []
     if others:
         raise StoreError(
-            f"{folder}: holds {', '.join(others[:3])}{' and more' if len(others) > 3 else ''}, which would be lost; give the "
-            "model a folder of its own"
+            f"{folder}: holds {', '.join(others[:3])}{' and more' if len(others) > 3 else ''}, which would be lost; "
+            "give the model a folder of its own"
         )
 
 

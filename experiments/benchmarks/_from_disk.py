@@ -19,8 +19,8 @@ import soundfile
 from adjax.data.cache import SETTLE_NS, empty
 from adjax.data.clips import Clip, ClipTable
 from adjax.data.loader import load_batches
-from adjax.extraction import compiled_features, extract
 from adjax.features.recipes import FeatureConfig
+from adjax.model.extraction import compiled_features, extract
 from experiments.benchmarks._harness import Case, Row
 
 SR, SECONDS = 16_000, 10

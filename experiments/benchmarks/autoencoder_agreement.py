@@ -35,11 +35,14 @@ from scipy.stats import spearmanr
 from adjax import simulator
 from adjax.data.index import index_folder
 from adjax.detectors.autoencoder import RECIPES, Lane, make_lanes
+from adjax.detectors.autoencoder.resume import LaneTable, jit_program, train_lanes
 from adjax.detectors.autoencoder.training import epoch_keys, init_state, shuffle
-from adjax.features.recipes import BASELINE_FLOORS, FeatureConfig
-from adjax.lanes import LaneSpec, make_table, score_lanes
-from adjax.pipeline import ClipFeatures, RunConfig, extract_splits, pool_scores
-from adjax.resumable import LaneTable, jit_program, train_lanes
+from adjax.features.recipes import BASELINE_FLOORS
+from adjax.model.extraction import ClipFeatures
+from adjax.model.model import extract_splits
+from adjax.model.spec import make_spec
+from adjax.sweep.models import pool_scores
+from experiments._autoencoder_lanes import LaneSpec, make_table, score_lanes
 from experiments.benchmarks._harness import describe_machine, find_peer
 from experiments.benchmarks._torch_autoencoder import (
     build,
@@ -87,8 +90,7 @@ def main() -> int:
         for tree, root in trees.items():
             clips = index_folder(root, machine_type="slider")
             for recipe in options.recipes:
-                features = FeatureConfig(floor=BASELINE_FLOORS[recipe])
-                train, test = extract_splits(clips, RunConfig(features=features))
+                (train,), (test,) = extract_splits(clips, make_spec(f"autoencoder:{recipe}"))
                 ours = train_ours(recipe, train, test, epochs, seeds)
                 for start in options.starts:
                     theirs = train_torch(torch, recipe, train, test, epochs, seeds, start)
@@ -102,7 +104,7 @@ def main() -> int:
 
 
 def make_lane_table(recipe: str, train: ClipFeatures, n_seeds: int) -> LaneTable:
-    """A lane a seed."""
+    """A lane for each seed."""
     specs = [LaneSpec("slider", "", seed=seed) for seed in range(n_seeds)]
     return make_table(train, specs, RECIPES[recipe], validation=0.0)
 
@@ -114,7 +116,7 @@ def train_ours(recipe: str, train: ClipFeatures, test: ClipFeatures, epochs: int
     trained = train_lanes(table, config)
     specs = [LaneSpec("slider", "", seed=seed) for seed in range(n_seeds)]
     scored = score_lanes(jit_program(make_lanes(config, table.sizes)), trained.params, specs, test)
-    scores = [pool_scores(values, own, config.n_context, "mean")[0] for own, values in scored]
+    scores = [pool_scores(values, own.offsets, config.n_context, "mean") for own, values in scored]
     return np.asarray(trained.losses.train[-1]), np.stack(scores)
 
 
@@ -183,7 +185,7 @@ def compare(ours: Found, theirs: Found) -> dict[str, float]:
 
 
 def report(found: list[dict[str, Any]]) -> None:
-    """A row a data set and recipe."""
+    """A row for each data set and recipe."""
     table = Table(title="An independent PyTorch version beside ours", title_justify="left")
     for name in found[0]:
         table.add_column(name.replace("_", " "))

@@ -27,9 +27,9 @@ from rich.table import Table
 
 from adjax.data.clips import Clip, ClipTable
 from adjax.detectors.autoencoder import RECIPES, make_lanes
-from adjax.lanes import LaneSpec, make_table
-from adjax.pipeline import ClipFeatures
-from adjax.resumable import jit_program
+from adjax.detectors.autoencoder.resume import jit_program
+from adjax.model.extraction import ClipFeatures
+from experiments._autoencoder_lanes import LaneSpec, make_table
 from experiments.benchmarks._harness import Row, describe_machine
 from experiments.benchmarks._memory import forget_peak, held_mib, peak_mib
 

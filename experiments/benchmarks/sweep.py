@@ -6,8 +6,8 @@ Work:    twfr_study   51 r x {1, 2, 4, 8} components x 5 seeds x 3 machines = 3,
                       intervals, compilation included, no cache. (--quick: the small set, 5 r, 2 seeds.)
 Peer:    one setting after another, and for each of them: librosa's log-mels of all the machine's clips again, GWRP,
          scikit-learn's mixture in float64, AUC and pAUC, as liuyoude/TWFR-GMM does (r in the outer loop, nothing kept).
-         Timed on one setting a machine and number of components, r and seed drawn; the rest is EXTRAPOLATED: every
-         setting is taken to cost what its sample does. BLAS has one thread in their fits, which is faster there.
+         Timed on one setting for each machine and number of components, r and seed drawn; the rest is EXTRAPOLATED:
+         every setting is taken to cost what its sample does. BLAS has one thread in their fits, which is faster there.
          "features kept" is what the same would cost if it extracted every clip only once.
 Result:  README.md beside this file.
 """
@@ -30,9 +30,7 @@ from threadpoolctl import threadpool_limits
 from adjax import simulator
 from adjax.data.clips import ClipTable
 from adjax.data.index import index_folder
-from adjax.detectors.gmm import GmmConfig, GmmHyper
-from adjax.features.recipes import FeatureConfig
-from adjax.pipeline import RunConfig
+from adjax.model.spec import make_spec
 from adjax.sweep import Sweep, SweepResult, grid, run_sweep
 from experiments.benchmarks._harness import Case, Row, find_peer, main
 
@@ -55,14 +53,10 @@ class Sample(NamedTuple):
 
 def make_sweep(quick: bool) -> Sweep:
     """The grid of TWFR-GMM, with seeds."""
-    base = RunConfig(
-        features=FeatureConfig(pooling="gwrp"),
-        gmm=GmmConfig(scoring="max_component"),
-        gmm_hyper=GmmHyper(reg_covar=REG_COVAR, tol=TOL),
-    )
+    base = make_spec("gmm:twfr", settings={"reg_covar": REG_COVAR, "tol": TOL}, calibration="none")
     ratios = np.linspace(0, 1, 5 if quick else N_R).round(2).tolist()
     seeds = range(2 if quick else N_SEEDS)
-    return grid(base, {"features.gwrp_r": ratios, "gmm.n_components": N_COMPONENTS, "seed": seeds})
+    return grid(base, {"features.gwrp_r": ratios, "config.n_components": N_COMPONENTS, "seed": seeds})
 
 
 def published_way(clips: ClipTable, r: float, n_components: int, seed: int) -> Sample:
@@ -116,7 +110,7 @@ def make_cases(quick: bool) -> list[Case]:
         for machine_id in clips.machine_ids:
             own = clips.select(machine_id=machine_id)
             for n_components in N_COMPONENTS:
-                settings = [s for s in sweep.settings if s["gmm.n_components"] == n_components]
+                settings = [s for s in sweep.settings if s["config.n_components"] == n_components]
                 drawn = settings[rng.integers(len(settings))]
                 samples.append(published_way(own, drawn["features.gwrp_r"], n_components, drawn["seed"]))
 
@@ -132,8 +126,8 @@ def make_cases(quick: bool) -> list[Case]:
 
 def compare(row: Row, ours: SweepResult, samples: list[Sample], n_clips: int) -> dict[str, float]:
     """The extrapolation, and whether both found the same."""
-    n_lanes = len(ours.lanes)
-    each = n_lanes / len(samples)  # settings that a sample stands for
+    n_trials = len(ours.trials)
+    each = n_trials / len(samples)  # settings that a sample stands for
     published = each * sum(sample.extract_s + sample.fit_s for sample in samples)
     # A machine's clips were extracted once for every number of components.
     kept = sum(sample.extract_s for sample in samples) / len(N_COMPONENTS)
@@ -141,9 +135,9 @@ def compare(row: Row, ours: SweepResult, samples: list[Sample], n_clips: int) ->
     pairs = list(_pairs(ours, samples))
     exact = [abs(a - b) for sample, a, b in pairs if sample.n_components == 1]
     return {
-        "lanes": n_lanes,
-        "lanes that failed": sum(lane.failed for lane in ours.lanes),
-        "lanes/s": n_lanes / row.ours_s,
+        "trials": n_trials,
+        "trials that failed": sum(trial.failed for trial in ours.trials),
+        "trials/s": n_trials / row.ours_s,
         "published way, EXTRAPOLATED from the sample (s)": published,
         "published way (extrapolated) / ours": published / row.ours_s,
         "published way with features kept, EXTRAPOLATED (s)": kept,
@@ -158,13 +152,15 @@ def _pairs(ours: SweepResult, samples: list[Sample]) -> Iterator[tuple[Sample, f
     for sample in samples:
         settings = {
             "features.gwrp_r": sample.r,
-            "gmm.n_components": sample.n_components,
+            "config.n_components": sample.n_components,
             "seed": sample.seed,
         }
-        lane = next(
-            lane for lane in ours.lanes if (lane.machine_id, lane.settings) == (sample.machine_id, settings)
+        trial = next(
+            trial
+            for trial in ours.trials
+            if (trial.machine_id, trial.settings) == (sample.machine_id, settings)
         )
-        yield sample, lane.auc, sample.auc
+        yield sample, trial.auc, sample.auc
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from adjax.data.clips import Clip, ClipTable
 from adjax.detectors.autoencoder import AutoencoderConfig, make_autoencoder, make_lanes
-from adjax.lanes import LaneSpec, make_table, score_lanes
-from adjax.pipeline import ClipFeatures
-from adjax.resumable import CHECKPOINTS, jit_program, train_lanes
+from adjax.detectors.autoencoder.resume import CHECKPOINTS, jit_program, train_lanes
+from adjax.model.extraction import ClipFeatures
 from adjax.store import hold
 from adjax.types import FitError, StoreError
+from experiments._autoencoder_lanes import LaneSpec, make_table, score_lanes
 
 CONFIG = AutoencoderConfig(n_context=3, hidden=(8,), bottleneck=4, n_epochs=6, batch_size=64)
 SPECS = [

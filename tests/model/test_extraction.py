@@ -22,7 +22,7 @@ from adjax.features import log_mel_spectrogram
 from adjax.features.recipes import FeatureConfig, Floor
 from adjax.model import extraction
 from adjax.model.extraction import ClipFeatures, extract
-from adjax.model.model import extract_for, extract_splits
+from adjax.model.inputs import extract_for, extract_splits
 from adjax.model.spec import VectorConfig, make_spec
 from adjax.types import ClipBatch, ClipError, DataError, SettingsError
 
@@ -62,6 +62,8 @@ def same(got: ClipFeatures, expected: ClipFeatures) -> None:
     np.testing.assert_array_equal(got.rows, expected.rows)
     np.testing.assert_array_equal(got.offsets, expected.offsets)
     assert [str(failure) for failure in got.failures] == [str(failure) for failure in expected.failures]
+    assert got.infos == expected.infos
+    assert len(got.infos) == len(got.clips)
 
 
 def test_a_batch_equals_one_clip_at_a_time(clips: ClipTable) -> None:
@@ -210,6 +212,16 @@ def test_no_clip_at_all(clips: ClipTable, cache_folder: Path) -> None:
             extract(clips, CONFIG, cache=folder)
         nothing = extract(clips, CONFIG, cache=folder, none_is_fine=True)
         assert (len(nothing.clips), len(nothing.failures), nothing.rows.shape) == (0, 5, (0, 16))
+
+
+def test_the_chosen_clips_keep_their_infos(clips: ClipTable) -> None:
+    features = extract(clips, CONFIG)
+    assert [info.n_samples for info in features.infos] == [2000, 2300, 2600, 2900, 3200]
+    for chosen in ([1, 2], [4, 0], []):
+        assert features.at(chosen).infos == tuple(features.infos[i] for i in chosen)
+    assert features.where(lambda clip: clip.path.stem == "3").infos == features.infos[3:4]
+    bare = replace(features, infos=())
+    assert bare.at([1, 2]).infos == ()
 
 
 @pytest.mark.parametrize("pooling", ["none", "mean"])

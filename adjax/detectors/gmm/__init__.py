@@ -1,5 +1,9 @@
 """Gaussian mixtures by EM: one, or hundreds in one call."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from adjax.detectors.gmm.config import CovarianceType, GmmConfig, GmmHyper, GmmParams
 from adjax.detectors.gmm.detector import (
     fit_gmm,
@@ -8,7 +12,6 @@ from adjax.detectors.gmm.detector import (
     make_gmm,
     start_from_means,
 )
-from adjax.detectors.gmm.estimator import GaussianMixture
 from adjax.detectors.gmm.kind import KIND
 from adjax.detectors.gmm.lanes import fit_lanes
 from adjax.detectors.gmm.split import fit_split
@@ -16,7 +19,6 @@ from adjax.detectors.gmm.split import fit_split
 __all__ = [
     "KIND",
     "CovarianceType",
-    "GaussianMixture",
     "GmmConfig",
     "GmmHyper",
     "GmmParams",
@@ -28,3 +30,12 @@ __all__ = [
     "make_gmm",
     "start_from_means",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`GaussianMixture` when it is asked for: scikit-learn takes a second to import."""
+    if name == "GaussianMixture":
+        from adjax.detectors.gmm.estimator import GaussianMixture
+
+        return GaussianMixture
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
