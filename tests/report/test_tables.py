@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from adjax.data.clips import Clip, ClipTable
-from adjax.pipeline import Fit, Result
+from adjax.model.calibration import calibrate
+from adjax.model.comparable import Flag
+from adjax.model.model import Model
+from adjax.model.record import Record
+from adjax.model.result import ANOMALOUS, NORMAL, UNDECIDED, Fit, Result
+from adjax.model.score import ModelParams
+from adjax.model.spec import make_spec
 from adjax.report import figures
-from adjax.report.tables import fits_table, results_table, summarise
+from adjax.report.sweep_figures import heat_maps
+from adjax.report.tables import (
+    decisions_table,
+    fits_table,
+    results_table,
+    scores_table,
+    summarise,
+    thresholds_table,
+)
+from adjax.sweep import TrialResult
+from adjax.types import MachineId
+
+FITS = (
+    Fit("gmm", "slider", "id_00", 5, 1565, -1.5, 3, 0),
+    Fit("gmm", "slider", "id_02", 5, 1565, -2.5, 100, 1),
+)
 
 
 def made_result() -> Result:
@@ -22,8 +45,19 @@ def made_result() -> Result:
                 name = f"{('normal', 'anomaly')[label]}_{machine_id}_{i:08d}.wav"
                 clips.append(Clip(Path(name), "slider", machine_id, split="test", label=label))
                 scores.append(offset + gap * label + i / 10)
-    fits = (Fit("slider", "id_00", 5, 1565, -1.5, 3, 0), Fit("slider", "id_02", 5, 1565, -2.5, 100, 1))
-    return Result(ClipTable(tuple(clips)), np.array(scores), fits)
+    values = np.array(scores)
+    called = (values > 4) & (values < 100)
+    return Result(
+        ClipTable(tuple(clips)),
+        values,
+        np.where(called, 0.01, 0.5),
+        called,
+        np.where(called, ANOMALOUS, NORMAL),
+        ("gmm",),
+        values[:, None],
+        ((),) * 40,
+        np.ones(40, bool),
+    )
 
 
 def printed(table) -> str:
@@ -56,9 +90,66 @@ def test_table_shows_published_systems_beside() -> None:
 
 
 def test_fits_table_says_how_each_fit_ended() -> None:
-    text = printed(fits_table("models", made_result().fits))
+    text = printed(fits_table("models", FITS))
     assert "converged" in text
     assert "made all its steps" in text
+    assert "gmm" in text
+    assert "1,565" in text
+
+
+def test_decisions_are_counted_for_each_label() -> None:
+    result = made_result()
+    text = printed(decisions_table("decisions", result))
+    (one,) = [line for line in text.splitlines() if "id_00" in line]
+    assert "0 of 10" in one
+    assert "10 of 10" in one
+    (two,) = [line for line in text.splitlines() if "id_02" in line]
+    assert two.count("0 of 10") == 2
+    unlabelled = replace(result, clips=ClipTable(tuple(replace(c, label=None) for c in result.clips)))
+    assert "10 of 20" in printed(decisions_table("decisions", unlabelled))
+
+
+def test_the_worst_clips_come_first_with_what_speaks_against_them() -> None:
+    result = made_result()
+    text = printed(scores_table("worst", result, most=3))
+    shown = [line for line in text.splitlines() if ".wav" in line]
+    assert [line.split()[1] for line in shown] == [f"anomaly_id_00_{i:08d}.wav" for i in (9, 8, 7)]
+    assert all("0.01*" in line and "anomalous" in line for line in shown)
+    assert "and 37 more, all in the CSV" in text
+    assert "flags" not in text
+    flag = Flag("level", "20 dB louder", comparable=False)
+    flagged = replace(
+        result,
+        flags=((flag,), *result.flags[1:]),
+        comparable=np.arange(40) > 0,
+        decisions=np.where(np.arange(40) > 0, result.decisions, UNDECIDED),
+        p_values=np.where(np.arange(40) > 0, np.nan, 1e-9),
+    )
+    (first, *_) = [line for line in printed(scores_table("x", flagged)).splitlines() if ".wav" in line]
+    assert "normal_id_00_00000000.wav" in first
+    assert "not comparable" in first
+    assert "level" in first
+
+
+def test_thresholds_are_the_scores_that_so_many_clips_exceed() -> None:
+    """The rate in force in brackets; a star where fewer clips than that were held out."""
+    own = [np.random.default_rng(seed).normal(size=(40, 1)) for seed in (0, 1)]
+    calibration, held_out = calibrate(own, np.zeros((2, 1), int), "max", 0.05)
+    machines = (MachineId("slider", "id_00"), MachineId("slider", "id_02"))
+    model = Model(make_spec("gmm"), ModelParams((), calibration), machines, Record())
+    for number, rows in enumerate(model.thresholds((0.01, 0.05, 0.25)).values()):
+        scores = np.sort(held_out[number]).astype(np.float32)
+        for rate, limit, beyond in rows:
+            assert beyond == (rate < 1 / 41)
+            if beyond:
+                assert limit > scores[-1]
+            else:
+                # As many held-out scores as the rate allows lie at or above the limit: n p <= rate (n + 1).
+                assert np.sum(scores >= np.float32(limit)) == math.floor(rate * 41)
+    text = printed(thresholds_table(model, (0.01, 0.05)))
+    assert "[.05]" in text
+    assert text.count("*") == 2 + 1  # one for each machine, and the caption's
+    assert text.count("40") >= 2
 
 
 def test_figures_are_drawn(tmp_path: Path) -> None:
@@ -71,3 +162,17 @@ def test_figures_are_drawn(tmp_path: Path) -> None:
         assert path.read_bytes().startswith(b"\x89PNG")
         panels = [axis for axis in figure.axes if axis.has_data()]
         assert len(panels) == (2 if name == "scores" else 1)
+
+
+def test_a_heat_map_leaves_out_what_has_no_auc() -> None:
+    def trial(r: float, n: int, auc: float) -> TrialResult:
+        settings = {"features.gwrp_r": r, "config.n_components": n}
+        return TrialResult(
+            "fan", "id_00", settings, "converged", 0.0, 1, auc, auc, auc, auc, auc, auc, "", 0, np.zeros(3)
+        )
+
+    trials = [trial(0.2, 1, 0.6), trial(0.9, 1, 0.7), trial(0.2, 2, 0.8), trial(0.9, 2, float("nan"))]
+    figure = heat_maps(trials, "features.gwrp_r", "config.n_components")
+    (image,) = figure.axes[0].get_images()
+    np.testing.assert_allclose(image.get_array().filled(np.nan), [[0.6, 0.7], [0.8, np.nan]])
+    assert "best 0.800" in figure.axes[0].get_title()

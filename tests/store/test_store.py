@@ -16,6 +16,7 @@ from numpy.testing import assert_array_equal
 import adjax.store.checkpoints
 import adjax.store.model
 from adjax.store import (
+    check_place,
     hold,
     latest_checkpoint,
     load_model,
@@ -86,6 +87,42 @@ def test_another_shape_dtype_or_structure_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "m", wrong._replace(count=jax.ShapeDtypeStruct((), np.float64)))
     with pytest.raises(StoreError, match=r"differing: layers\.b"):
         load_model(tmp_path / "m", wrong._replace(layers={"a": wrong.layers["a"]}))
+
+
+def test_texts_for_people_lie_beside_it_and_are_hashed(tmp_path: Path) -> None:
+    texts = {"README.md": "Pumpe läuft"}
+    save_model(tmp_path / "m", make_params(), {}, texts)
+    assert (tmp_path / "m/README.md").read_text(encoding="utf-8") == "Pumpe läuft"
+    assert "README.md" in (tmp_path / "m/SHA256SUMS").read_text()
+    save_model(tmp_path / "m", make_params(1), {}, texts)  # its own text is no stranger
+    (tmp_path / "m/README.md").write_text("changed")
+    with pytest.raises(StoreError, match=r"README\.md: damaged"):
+        load_model(tmp_path / "m", template())
+
+
+def test_transposed_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+    params = make_params()
+    turned = params._replace(layers=params.layers | {"a": np.asfortranarray(params.layers["a"])})
+    save_model(tmp_path / "m", turned, {})
+    jax.tree.map(assert_array_equal, load_model(tmp_path / "m", template()), params)
+
+
+def test_a_model_never_replaces_what_is_none(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "link").symlink_to(tmp_path / "thesis")
+    for name, message in (("thesis", r"holds chapter\.txt, which would be lost"), ("file", "is no folder"),
+                          ("link", "is no folder")):  # fmt: skip
+        for refused in (check_place, lambda place: save_model(place, make_params(), {})):
+            with pytest.raises(StoreError, match=message):
+                refused(tmp_path / name)
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+    assert (tmp_path / "link").is_symlink()
+    check_place(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    save_model(tmp_path / "empty", make_params(), {})
+    check_place(tmp_path / "empty")
 
 
 def test_a_full_disk_leaves_the_model_before(tmp_path: Path, monkeypatch) -> None:
