@@ -71,7 +71,7 @@ def fit_with_progress(
 
 
 def grouping_of(clips: ClipTable, group: str | None) -> Grouping:
-    """By a table ("FILE.csv" or "FILE.csv:COLUMN"), a regular expression, or what names tell; see `ModelOptions.group`."""
+    """By a table ("FILE.csv:COLUMN"), a regular expression, or what names tell; see `ModelOptions.group`."""
     path, _, column = (group or "").partition(".csv:")
     if group is not None and (column or group.lower().endswith(".csv")):
         return read_groups(f"{path}.csv" if column else group, clips.clips, column=column or None)

@@ -68,8 +68,8 @@ class ModelOptions:
     """Share of normal clips that may be called anomalous; it can be changed afterwards (adjax info)."""
     group: str | None = None
     """Which clips come from one recording or session and are held out together: a regular expression (clips in whose
-    path it finds the same text), or a table, FILE.csv or FILE.csv:COLUMN, with a column `file`. Default: by sub-folders,
-    names and times, where those tell."""
+    path it finds the same text), or a table, FILE.csv or FILE.csv:COLUMN, with a column `file`. Default: by
+    sub-folders, names and times, where those tell."""
     sr: int = 16000
     """Sampling rate in Hz; clips of another rate are resampled, and the report says so."""
     channel: int | Literal["mean"] = 0

@@ -142,7 +142,8 @@ def read_groups(
     column = column or next((name for name in columns if name != "file"), None)
     if "file" not in columns or column not in columns:
         raise DataError(
-            f"{path}: needs a header with the columns file and {column or 'recording'}; it has {', '.join(columns) or 'none'}"
+            f"{path}: needs a header with the columns file and {column or 'recording'}; it has "
+            f"{', '.join(columns) or 'none'}"
         )
     said = {Path(row["file"]).as_posix(): row[column] for row in rows}
     by_name = {Path(name).name: group for name, group in said.items()}

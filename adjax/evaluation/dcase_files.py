@@ -24,7 +24,7 @@ def score_file_name(machine_type: str, machine_id: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """A name without what cannot stand in a file's name, written as in a web address: "hall 3/pump 2" as "hall 3%2Fpump 2"."""
+    """A name as one of a file; what cannot stand there is written as in a web address: "3/pump" as "3%2Fpump"."""
     return re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda match: f"%{ord(match[0]):02X}", name)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from adjax.data.clips import UNKNOWN
 from adjax.evaluation.dcase_files import file_name, score_file_name, write_results, write_scores
 from adjax.features.recipes import FeatureConfig
 from adjax.model.model import Model
@@ -175,7 +174,7 @@ def describe_held_out(model: Model) -> dict[str, Any]:
 
 
 def write_figures(out: Path, *, model: Model, result: Result, summaries: Mapping[str, Summary]) -> list[Path]:
-    """Draw the losses of what trains in epochs and, of each machine type, spectrograms, histograms and, with labels, ROC curves."""
+    """Draw losses of what trains in epochs; of each type spectrograms, histograms and, with labels, ROC curves."""
     from adjax.report import figures  # matplotlib takes its time
 
     spec: ModelSpec = model.spec
@@ -197,10 +196,9 @@ def write_figures(out: Path, *, model: Model, result: Result, summaries: Mapping
         if isinstance(front_end, FeatureConfig):
             first = {}
             for label, (name, _) in figures.LABELS.items():
+                table = result.clips.select(machine_type=machine_type)
                 own = [
-                    c
-                    for c in result.clips
-                    if c.machine_type == machine_type and (UNKNOWN if c.label is None else c.label) == label
+                    clip for clip, value in zip(table, table.labels.tolist(), strict=True) if value == label
                 ]
                 if own:
                     first[f"{own[0].machine.label}, {name}"] = own[0]
