@@ -53,7 +53,7 @@ _PUBLIC = {
     "fit_lanes": "adjax.detectors.gmm",
     "fit_model": "adjax.model.fit",
     "fit_split": "adjax.detectors.gmm",
-    "index_folder": "adjax.data.dcase",
+    "index_folder": "adjax.data.index",
     "load": "adjax.model.api",
     "make_autoencoder": "adjax.detectors.autoencoder",
     "make_features": "adjax.features.recipes",

@@ -1,7 +1,7 @@
 """The few types that travel between the wings: pytrees, the detector protocol, and typed errors.
 
 Pytrees hold device arrays only and check nothing (a check would break under `jax.vmap`); the boundaries that
-build them do. Strings such as paths and labels stay in host tables (`adjax.data.dcase.ClipTable`).
+build them do. Strings such as paths and labels stay in host tables (`adjax.data.clips.ClipTable`).
 """
 
 from __future__ import annotations
@@ -172,6 +172,7 @@ class Kind(NamedTuple):
             (n_folds, n_rows), and for each lane a key, hyper, and which set and weights. None: one compiled call.
         widen: (configs) -> the config that serves all of them with one compile; `narrow` tells it which.
         for_clips: (config) -> the config for rows that are whole clips, where windows of rows make no sense.
+        for_vectors: (config) -> the config for one vector from elsewhere for each clip.
         group: (config) -> what must be equal for lanes to share a compile.
         narrow: (config, hyper) -> hyper that narrows the widened model to this config.
         least: (config) -> rows of weight > 0 that a fit needs at least.
@@ -191,6 +192,7 @@ class Kind(NamedTuple):
     recipes: Mapping[str, tuple[Any, Mapping[str, Any]]] = MappingProxyType({})
     engine: Callable[..., Fitted] | None = None
     for_clips: Callable[[Any], Any] = lambda config: config
+    for_vectors: Callable[[Any], Any] = lambda config: config
     widen: Callable[[Sequence[Any]], Any] = operator.itemgetter(0)
     group: Callable[[Any], Any] = lambda config: config
     narrow: Callable[[Any, Any], Any] = lambda config, hyper: hyper
@@ -215,8 +217,16 @@ class EngineOptions(NamedTuple):
     domain: Any = None
 
 
+def readable(text: str) -> str:
+    r"""Text that can be printed and written: a file name's bytes that are no UTF-8 become `\udcff` and the like."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class AdjaxError(Exception):
     """Base of every error that adjax raises on purpose: what happened, where, and what to do about it."""
+
+    def __str__(self) -> str:
+        return readable(super().__str__())
 
 
 class DataError(AdjaxError):

@@ -29,7 +29,7 @@ from rich.table import Table
 from adjax import simulator
 from adjax.data.cache import default_folder
 from adjax.data.clips import Clip, ClipTable
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.evaluation.metrics import evaluate
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model

@@ -27,7 +27,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from adjax import simulator
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.detectors.autoencoder import RECIPES, AutoencoderConfig, make_lanes
 from adjax.detectors.autoencoder.resume import LaneTable, Trained, jit_program, train_lanes
 from adjax.evaluation.metrics import evaluate

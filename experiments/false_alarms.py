@@ -36,7 +36,7 @@ from rich.table import Table
 from adjax import simulator
 from adjax.data.cache import default_folder
 from adjax.data.clips import Clip, ClipTable, Split
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.model import extract_for

@@ -28,7 +28,7 @@ from rich.table import Table
 from adjax import simulator
 from adjax.app.sweep import show, summary_table
 from adjax.batching import map_clips
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.evaluation.device import bootstrap_areas, bootstrap_counts
 from adjax.model.record import versions
 from adjax.model.spec import make_spec

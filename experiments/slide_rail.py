@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from adjax import simulator
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.features.recipes import FeatureKind
 from adjax.model.fit import fit_model
 from adjax.model.model import Model, extract_splits

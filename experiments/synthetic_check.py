@@ -48,7 +48,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 
 from adjax.data.audio import read_clip
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.features.mel import log_mel_spectrogram
 from adjax.simulator import HOP_LENGTH, N_FFT, N_MELS, ClipCounts, ClipPlan, make_clips, plan_clips
 from adjax.simulator.clips import FAULTS, SR

@@ -21,6 +21,7 @@ FLOORS = {
     "features": (2, "features"),
     "detectors": (2, "detectors"),
     "simulator": (3, "simulator"),
+    "model": (3, "model"),
     "extraction": (3, "pipeline"),
     "results": (3, "pipeline"),
     "selection": (3, "pipeline"),

@@ -57,6 +57,8 @@ def same(got: ClipFeatures, expected: ClipFeatures) -> None:
     np.testing.assert_array_equal(got.rows, expected.rows)
     np.testing.assert_array_equal(got.offsets, expected.offsets)
     assert [str(failure) for failure in got.failures] == [str(failure) for failure in expected.failures]
+    assert got.infos == expected.infos
+    assert len(got.infos) == len(got.clips)
 
 
 def test_the_second_run_decodes_nothing(clips: ClipTable, cache_folder: Path, decoded: list[str]) -> None:
@@ -140,6 +142,16 @@ def test_no_clip_at_all(clips: ClipTable, cache_folder: Path) -> None:
     for folder in (None, cache_folder):
         with pytest.raises(DataError, match="none of the 5 clips can be read; the first"):
             extract(clips, CONFIG, cache=folder)
+
+
+def test_the_chosen_clips_keep_their_infos(clips: ClipTable) -> None:
+    features = extract(clips, CONFIG)
+    assert [info.n_samples for info in features.infos] == [2000, 2300, 2600, 2900, 3200]
+    for chosen in ([1, 2], [4, 0], []):
+        assert features.at(chosen).infos == tuple(features.infos[i] for i in chosen)
+    assert features.where(lambda clip: clip.path.stem == "3").infos == features.infos[3:4]
+    bare = replace(features, infos=())
+    assert bare.at([1, 2]).infos == ()
 
 
 @pytest.mark.parametrize("pooling", ["none", "mean"])

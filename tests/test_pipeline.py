@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from adjax.data.audio import write_wav
 from adjax.data.clips import Clip
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.detectors.autoencoder import AutoencoderConfig, make_autoencoder
 from adjax.detectors.gmm import GmmConfig, GmmHyper
 from adjax.extraction import settings_key

@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 fine, 1 something failed, 2 nothing could be done, 3 an anomaly (asked for)."""
+    """Entry point; returns the exit code: 0 fine, 1 something failed, 2 nothing could be done, 3 found an anomaly."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(overview())
@@ -57,7 +57,7 @@ def overview() -> str:
 def _call(name: str, argv: list[str]) -> int:
     from adjax.types import AdjaxError
 
-    module_name, settings, function, text = COMMANDS[name]
+    module_name, settings, function, _ = COMMANDS[name]
     if "--help" not in argv and "-h" not in argv:
         from adjax.app.startup import cache_compilations
 

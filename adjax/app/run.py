@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 
-from adjax import simulator
+from adjax.app.console import print_failures, print_flags, print_notes, print_understood
+from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress
 from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
-from adjax.app.simulate import write_tree
 from adjax.data.cache import default_folder
 from adjax.data.clips import ClipTable, read_labels
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
+from adjax.data.recordings import group_clips
 from adjax.model.extraction import ClipFeatures
-from adjax.model.fit import Watch, checkpoint_folders, fit_model
-from adjax.model.model import Model, extract_splits
+from adjax.model.folds import held_out_split
+from adjax.model.inputs import extract_splits
+from adjax.model.model import Model
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, everything
 from adjax.report.folder import FAILURES, write_figures, write_run
 from adjax.report.tables import decisions_table, fits_table, results_table, summarise
 from adjax.store import hold
-from adjax.types import AdjaxError
-
-TRAINING = "training"  # folder of an unfinished run
-MAX_LISTED = 10  # failures printed; all of them are in failures.csv
 
 
 @dataclass(frozen=True)
@@ -94,8 +90,10 @@ def _run(command: Run, console: Console) -> bool:
     clips = index_folder(root, machine_type=command.machine_type, seed=command.seed)
     if command.labels is not None:
         clips = clips.with_labels(read_labels(command.labels))
+    if not len(clips.select(split="test")) and len(clips.select(split="train")):
+        clips = hold_out_test(clips, command.group)
+    print_understood(console, clips)
     counts = {f"{split}_clips": len(clips.select(split=split)) for split in ("train", "test")}  # type: ignore[arg-type]
-    console.print(escape(describe(clips)))
     features = _features(command, specs, clips, console, clock)
     found: dict[Path, tuple[Model, Result]] = {}
     for name, spec in specs.items():
@@ -107,8 +105,9 @@ def _run(command: Run, console: Console) -> bool:
                 name,
                 spec,
                 train,
-                command.false_alarm_rate,
-                command.out / TRAINING / name.replace(":", "_"),
+                false_alarm_rate=command.false_alarm_rate,
+                pattern=command.group,
+                checkpoints=command.out / TRAINING / name.replace(":", "_"),
             )
             found[out] = model, model.score_features(test)
     pictures: list[Path] = []
@@ -125,9 +124,11 @@ def _run(command: Run, console: Console) -> bool:
         if model.calibrated:
             rate = f"{model.false_alarm_rate:g}"
             console.print(decisions_table(f"{name}: decisions at a false-alarm rate of {rate}", result))
+        print_flags(console, result)
         if not summaries:
             console.print(
-                "No AUC and no ROC curve: the test clips have no labels of both kinds (give them with --labels FILE)."
+                "No AUC and no figures: the test clips have no labels of both kinds (give them with --labels FILE, or put "
+                "anomalous clips into test/ or abnormal/)."
             )
         try:  # after everything is safe: a figure never costs a result
             pictures += write_figures(out, model=model, result=result, summaries=summaries)
@@ -135,7 +136,12 @@ def _run(command: Run, console: Console) -> bool:
             console.print(
                 f"Note: figures could not be drawn ({escape(str(error))}); all results are written."
             )
-    failures = print_remarks(console, found.values())
+    notes = [note for model, result in found.values() for note in (*model.record.notes, *result.notes)]
+    print_notes(console, notes, (own for model, _ in found.values() for own in model.record.held_out))
+    failures = [
+        str(e) for model, result in found.values() for e in (*model.record.failures, *result.failures)
+    ]
+    print_failures(console, failures, FAILURES)
     console.print("Scores, results, settings and report are in")
     for path in (*found, *pictures):
         console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
@@ -167,84 +173,23 @@ def _synthetic_data(command: Run, console: Console, clock: Clock) -> Path:
         "It shows that everything works; it says nothing about your machines.",
         soft_wrap=True,
     )
+    from adjax import simulator
+    from adjax.app.simulate import write_tree
+
     root = command.out / "synthetic"
     with clock.step("make synthetic clips"):
         write_tree(root, simulator.SMALL, command.snr_db, command.seed, console)
     return root
 
 
-def fit_with_progress(
-    progress: Progress,
-    name: str,
-    spec: ModelSpec,
-    train: tuple[ClipFeatures, ...],
-    false_alarm_rate: float,
-    checkpoints: Path | None,
-) -> Model:
-    """Fit, with a bar that counts machines and tells of epochs."""
-    n = sum(
-        len(train[0].clips.machines if d.per == "machine" else train[0].clips.machine_types)
-        for d in spec.detectors
+def hold_out_test(clips: ClipTable, pattern: str | None) -> ClipTable:
+    """Of normal clips alone a fifth as test clips, whole recordings: they show what the model says of normal sound."""
+    machines = {machine: i for i, machine in enumerate(clips.machines)}
+    machine = np.array([machines[clip.machine] for clip in clips])
+    test = held_out_split(machine, group_clips(clips.clips, pattern=pattern).group)
+    chosen = [replace(clip, split="test") if own else clip for clip, own in zip(clips, test, strict=True)]
+    note = (
+        f"there are no test clips: {int(test.sum())} of the {len(clips)} normal clips are kept out of training and tested, which "
+        "shows false alarms and nothing else; adjax train makes a model of all of them"
     )
-    task = progress.add_task(f"{name}: fitting", total=n)
-    epochs = 0
-
-    def on_step(n_lanes: int, loss: float) -> None:
-        nonlocal epochs
-        epochs += 1
-        progress.update(task, description=f"{name}: fitting, step {epochs}, loss {loss:.3g}")
-
-    def on_fit(machine: str) -> None:
-        progress.advance(task)
-
-    watch = Watch(on_fit, on_step)
-    return fit_model(spec, train, false_alarm_rate=false_alarm_rate, checkpoints=checkpoints, watch=watch)
-
-
-def drop_checkpoints(folder: Path, name: str, clips: ClipTable) -> None:
-    """Delete what a model's fit left for these clips' machines, once the results are safe; nothing else."""
-    for machine in checkpoint_folders(clips):
-        shutil.rmtree(folder / name / machine, ignore_errors=True)
-    for place in (folder / name, folder):
-        with suppress(OSError):  # it is not there, or holds the checkpoints of others
-            place.rmdir()
-
-
-def print_remarks(console: Console, found: Any) -> list[AdjaxError]:
-    """Notes and failures; what the models of one run share comes once. Returns all failures."""
-    found = list(found)
-    notes = [note for model, result in found for note in (*model.record.notes, *result.notes)]
-    for note in dict.fromkeys(notes):
-        console.print(f"Note: {escape(note)}", soft_wrap=True)
-    for model, _ in found:
-        for own in model.record.held_out:
-            if own.apart:
-                names = escape(", ".join(own.apart[:5]))
-                console.print(
-                    f"Note: {escape(own.machine.label)}: {len(own.apart)} training clips stand apart from the others ({names}): "
-                    "listen to them, they may be anomalous or of another machine",
-                    soft_wrap=True,
-                )
-    errors = [error for model, result in found for error in (*model.record.failures, *result.failures)]
-    failures = {str(error): error for error in errors}
-    print_failures(console, list(failures))
-    return list(failures.values())
-
-
-def print_failures(console: Console, failures: list[str]) -> None:
-    """The first of them."""
-    for failure in failures[:MAX_LISTED]:
-        console.print(f"[red]Failed:[/] {escape(failure)}", soft_wrap=True)
-    if len(failures) > MAX_LISTED:
-        console.print(f"[red]… and {len(failures) - MAX_LISTED} more, all in {FAILURES}[/]")
-
-
-def describe(clips: ClipTable) -> str:
-    """What is there, a line for each machine type."""
-    parts = []
-    for machine_type in clips.machine_types:
-        own = clips.select(machine_type=machine_type)
-        counts = f"{len(own.select(split='train'))} training and {len(own.select(split='test'))} test clips"
-        ids = ", ".join(name for name in own.machine_ids if name) or "one machine"
-        parts.append(f"{machine_type} ({ids}): {counts}")
-    return "\n".join(parts)
+    return replace(clips, clips=tuple(chosen), notes=(*clips.notes, note))

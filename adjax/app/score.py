@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,17 +10,16 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from adjax.app.console import print_failures, print_flags
 from adjax.app.progress import make_progress
-from adjax.app.run import print_failures
 from adjax.data.cache import default_folder
-from adjax.data.clips import Clip, ClipTable
-from adjax.data.dcase import list_audio, recognise
+from adjax.data.clips import ClipTable
+from adjax.model.inputs import expand, find_machine
 from adjax.model.keep import load_model
-from adjax.model.model import Model, extract_for
 from adjax.model.result import NOT_COMPARABLE, Result
 from adjax.report.folder import FAILURES, score_writer, write_failures, write_rows
 from adjax.report.tables import scores_table
-from adjax.types import AdjaxError, ClipError, DataError, MachineId, SettingsError
+from adjax.types import AdjaxError, DataError
 
 AT_ONCE = 256  # clips: memory does not grow with their number
 _SHOWN = 20
@@ -65,11 +62,12 @@ def score(command: Score, console: Console) -> Verdict:
     model = load_model(command.model)
     if command.false_alarm_rate is not None:
         model = model.with_false_alarm_rate(command.false_alarm_rate)
-    machine = find_machine(model, command.machine) if command.machine else None
+    machine = find_machine(model.machines, command.machine) if command.machine else None
     failures: list[AdjaxError] = []
-    files = list(_expand(command.files, failures))
+    files = list(expand(command.files, failures))
     if not files and not failures:
         raise DataError("there are no recordings to score; give files, or folders that hold some")
+    cache = default_folder() if command.cache else None
     worst: Result | None = None
     counts = dict.fromkeys(("normal", "anomalous", "undecided", NOT_COMPARABLE), 0)
     with ExitStack() as stack:
@@ -78,7 +76,7 @@ def score(command: Score, console: Console) -> Verdict:
         task = progress.add_task("Scoring", total=len(files))
         for start in range(0, len(files), AT_ONCE):
             some = files[start : start + AT_ONCE]
-            result = score_files(model, some, machine, cache=default_folder() if command.cache else None)
+            result = model.score(some, machine=machine, cache=cache)
             failures += result.failures
             if writer:
                 write_rows(writer, result, full_path=True)
@@ -90,6 +88,7 @@ def score(command: Score, console: Console) -> Verdict:
     n = sum(counts.values())
     if worst is not None and n:
         console.print(scores_table(f"{n:,} clips, worst first", worst, most=_SHOWN))
+        print_flags(console, worst)
     told = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items() if count)
     rate = f" at a false-alarm rate of {model.false_alarm_rate:g}" if model.calibrated else ""
     console.print(f"{told or 'no clip has a score'}{rate}; {len(failures):,} could not be scored.")
@@ -100,65 +99,6 @@ def score(command: Score, console: Console) -> Verdict:
         for path in filter(None, (command.out, written)):
             console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
     return Verdict(not failures, counts["anomalous"])
-
-
-def score_files(
-    model: Model, files: Sequence[Path], machine: MachineId | None, *, cache: Path | None = None
-) -> Result:
-    """Score files by path; those of a machine that the model does not know are failures."""
-    clips = ClipTable(tuple(clip_of(model, path, machine) for path in files))
-    return model.score_features(extract_for(model.spec, clips, cache=cache, none_is_fine=True))
-
-
-def clip_of(model: Model, path: Path, machine: MachineId | None) -> Clip:
-    """A file as a clip of a machine: the one that was named, the model's only one, or what folder and name say."""
-    if machine is not None or len(model.machines) == 1:
-        return Clip(path, *(machine or model.machines[0]))
-    try:
-        clip = recognise(path)
-    except ClipError:
-        clip = Clip(path)
-    if clip.machine in model.machines:
-        return replace(clip, split="")
-    folders = [*reversed(path.absolute().parent.parts)]
-    for number, folder in enumerate(folders):
-        for known in model.machines:
-            if known.machine_id == folder or (not known.machine_id and known.machine_type == folder):
-                types = folders[number + 1 : number + 2]
-                if (
-                    not known.machine_id
-                    or len({m.machine_type for m in model.machines}) == 1
-                    or known.machine_type in types
-                ):
-                    return Clip(path, *known)
-    return clip
-
-
-def find_machine(model: Model, name: str) -> MachineId:
-    """The machine of that name: "slider id_00", or its id where only one has it.
-
-    Raises:
-        SettingsError: there is none, or several.
-    """
-    found = [m for m in model.machines if name in (m.label, m.machine_id, "/".join(m))]
-    if len(found) != 1:
-        known = ", ".join(m.label for m in model.machines[:20])
-        raise SettingsError(
-            f"--machine {name}: {'several' if found else 'no'} machines of that name; there are {known}"
-        )
-    return found[0]
-
-
-def _expand(paths: Sequence[Path], failures: list[AdjaxError]) -> Iterator[Path]:
-    """Files as given, and all recordings in folders, sorted."""
-    for path in paths:
-        if os.path.isdir(path):
-            inside = list_audio(path)
-            if not inside:
-                failures.append(ClipError(path, "holds no recordings; give a folder with some"))
-            yield from inside
-        else:
-            yield path
 
 
 def _worst(first: Result | None, second: Result) -> Result:

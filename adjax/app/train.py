@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
+from adjax.app.console import print_failures, print_notes, print_understood
+from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress
 from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
-from adjax.app.run import TRAINING, describe, drop_checkpoints, fit_with_progress, print_failures
 from adjax.data.cache import default_folder
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
+from adjax.model.inputs import extract_for
 from adjax.model.keep import save_model
-from adjax.model.model import extract_for
 from adjax.report.tables import fits_table, thresholds_table
 from adjax.store import hold
-from adjax.types import DataError
+from adjax.types import DataError, readable
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,11 @@ def train(command: Train, console: Console) -> bool:
     clips = everything.select(split="train")
     if not len(clips):
         raise DataError(f"{command.data}: there are no normal training clips; put normal recordings there")
-    console.print(escape(describe(clips)))
+    print_understood(console, replace(clips, notes=everything.notes))
+    if len(everything) > len(clips):
+        console.print(
+            f"{len(everything) - len(clips)} test clips are left alone: a model is trained on normal clips only."
+        )
     work = command.out.with_name(f".{command.out.name}.work")
     with hold(work):
         with make_progress(console) as progress:
@@ -59,10 +62,15 @@ def train(command: Train, console: Console) -> bool:
                 on_clips=lambda n: progress.update(task, advance=n),
             )
             model = fit_with_progress(
-                progress, command.model, spec, features, command.false_alarm_rate, work / TRAINING / "model"
+                progress,
+                command.model,
+                spec,
+                features,
+                false_alarm_rate=command.false_alarm_rate,
+                pattern=command.group,
+                checkpoints=work / TRAINING / "model",
             )
-        about: dict[str, Any] = {"data": str(command.data), "machine_type": command.machine_type}
-        model = replace(model, record=model.record.with_about(**about))
+        model = model.with_about(data=readable(str(command.data)))
         save_model(model, command.out)
         drop_checkpoints(work / TRAINING, "model", clips)
     (work / ".lock").unlink(missing_ok=True)
@@ -70,15 +78,7 @@ def train(command: Train, console: Console) -> bool:
     console.print(fits_table("Fits", model.record.fits))
     if model.calibrated:
         console.print(thresholds_table(model))
-    for note in model.record.notes:
-        console.print(f"Note: {escape(note)}", soft_wrap=True)
-    for own in model.record.held_out:
-        for name in own.apart:
-            console.print(
-                f"Note: {escape(own.machine.label)}: {escape(name)} stands apart from the other training clips: listen to it, it "
-                "may be anomalous or of another machine",
-                soft_wrap=True,
-            )
+    print_notes(console, model.record.notes, model.record.held_out)
     failures = [*map(str, everything.rejected), *map(str, model.record.failures)]
     print_failures(console, failures)
     console.print(

@@ -7,18 +7,25 @@ passes. None of that may become a score, so every such case is looked for here.
 from __future__ import annotations
 
 import os
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 import soundfile
-import soxr
 
+from adjax.data.descriptors import (
+    LENGTH_ZERO,
+    ChannelLevels,
+    ClipInfo,
+    describe_file,
+    describe_sound,
+)
+from adjax.data.headers import mended, open_regular, read_length, what_it_is
+from adjax.data.rates import resample, resampled_length
 from adjax.types import ClipError, SettingsError
 
 Channel = int | Literal["mean"]
@@ -26,8 +33,10 @@ Channel = int | Literal["mean"]
 MIN_SR = 1_000
 MAX_SR = 1_000_000
 MAX_SAMPLES = 2**31 - 1  # `ClipBatch.n_valid` is int32
-# Sizes that sox and ffmpeg write into a pipe, where they cannot know the length.
-_UNKNOWN_SIZES = (0x7FFFF000, 0xFFFFFFFF)
+MAX_BYTES = 2**30  # of one decoded clip; an hour at 48 kHz has 0.7 · 10^9
+# What a header may claim in bytes of float32, whatever the file's size, and for each byte of the file: FLAC
+# stores an hour of silence in a few hundred kB, but no format a minute in 100 bytes.
+_MAX_CLAIM, _MAX_EXPANSION = 2**26, 2000
 _RENEW = "copy or download it again"
 # Samples of all channels decoded at once: of 8 channels only the wanted one is held for a whole clip.
 _BLOCK = 2**18
@@ -57,16 +66,27 @@ class AudioClip:
     Attributes:
         samples: (n_samples,) float32, nominally in [-1, 1]; a float file may reach beyond and is kept so.
         sr: sampling rate of `samples` in Hz.
-        sr_file: sampling rate of the file; resampled where it differs from `sr`.
-        n_channels: channels of the file, of which `samples` is one or the mean.
-        peak: largest absolute value before resampling; above 1 the file exceeds full scale, 0 is silence.
+        info: what the file was, and numbers that tell whether the clip is like others.
     """
 
     samples: np.ndarray
     sr: int
-    sr_file: int
-    n_channels: int
-    peak: float
+    info: ClipInfo
+
+    @property
+    def sr_file(self) -> int:
+        """Sampling rate of the file; resampled where it differs from `sr`."""
+        return self.info.sr_file
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the file, of which `samples` is one or the mean."""
+        return self.info.n_channels
+
+    @property
+    def peak(self) -> float:
+        """Largest absolute value before resampling; above 1 the file exceeds full scale, 0 is silence."""
+        return self.info.peak
 
 
 def read_info(path: str | os.PathLike[str]) -> AudioInfo:
@@ -76,7 +96,7 @@ def read_info(path: str | os.PathLike[str]) -> AudioInfo:
         ClipError: missing, unreadable, empty, absurd sampling rate, or a WAV file shorter than its header
             says. A truncated FLAC file shows only when it is decoded.
     """
-    with _open(path) as file:
+    with _open(path) as (file, _):
         plain = file.subtype == "PCM_16" and file.format in ("WAV", "WAVEX", "RF64")
         return AudioInfo(file.samplerate, file.frames, file.channels, plain)
 
@@ -95,7 +115,7 @@ def read_clip(
 
     Args:
         path: the file.
-        sr: wanted rate in Hz; None keeps the file's. Another rate is converted by soxr, quality "HQ".
+        sr: wanted rate in Hz; None keeps the file's. Another rate is converted (`adjax.data.rates`).
         channel: which channel of a multi-channel file, counted from 0 (DCASE took channel 0 of MIMII), or
             "mean" of all.
         out: (n_samples,) float32 that the samples are written to, a row of a batch for example; None: a new array.
@@ -109,25 +129,40 @@ def read_clip(
         SettingsError: `sr` or `channel` make no sense.
     """
     check_settings(sr=sr, channel=channel)
-    with _open(path) as file:
+    with _open(path) as (file, recovered):
         check_channel(path, channel, file.channels)
-        n_samples, sr_file, n_channels = file.frames, file.samplerate, file.channels
+        n_samples, sr_file, n_channels, codec = file.frames, file.samplerate, file.channels, file.subtype
         sr = sr_file if sr is None else sr
+        check_size(path, n_samples, sr_file, sr)
         if out is not None and len(out) != resampled_length(n_samples, sr_file, sr):
             raise ClipError(
                 path,
                 "changed while it was read, or `out` has another length; run again when nobody writes to it",
             )
         samples = out if out is not None and sr == sr_file else np.empty(n_samples, np.float32)
-        _decode(path, file, channel, samples)
-    peak = float(max(samples.max(), -samples.min()))
-    if not np.isfinite(peak):
+        levels = ChannelLevels(n_channels) if n_channels > 1 else None
+        _decode(path, file, channel, samples, levels)
+    of_file = describe_file(samples, sr_file)
+    if not np.isfinite(of_file.peak):
         raise ClipError(path, "holds NaN or infinite samples; export it again or leave it out")
-    samples = _resample(samples, sr_file, sr)
+    samples = resample(samples, sr_file, sr)
     if out is not None and out is not samples:
         out[:] = samples
         samples = out
-    return AudioClip(samples, sr, sr_file, n_channels, peak)
+    channel_db, channel_corr = levels.result(channel) if levels else (0.0, 1.0)
+    info = ClipInfo(
+        sr_file=sr_file,
+        n_channels=n_channels,
+        n_samples=n_samples,
+        codec=codec,
+        recovered=recovered,
+        channel_db=channel_db,
+        channel_corr=channel_corr,
+        sr=sr,
+        **of_file._asdict(),
+        **describe_sound(samples)._asdict(),
+    )
+    return AudioClip(samples, sr, info)
 
 
 def write_wav(path: str | os.PathLike[str], samples: np.ndarray, sr: int) -> None:
@@ -166,11 +201,6 @@ def write_wav(path: str | os.PathLike[str], samples: np.ndarray, sr: int) -> Non
         partial.unlink(missing_ok=True)
 
 
-def resampled_length(n_samples: int, sr_file: int, sr: int | None) -> int:
-    """Samples of a clip at rate `sr`: ceil(n_samples · sr / sr_file), as librosa.resample counts them."""
-    return n_samples if sr is None else -(-n_samples * sr // sr_file)
-
-
 def check_settings(*, sr: int | None, channel: Channel) -> None:
     """Raise SettingsError unless `sr` is a rate (or None) and `channel` a channel number (or "mean")."""
     if sr is not None and not MIN_SR <= sr <= MAX_SR:
@@ -189,22 +219,33 @@ def check_channel(path: str | os.PathLike[str], channel: Channel, n_channels: in
         )
 
 
+def check_size(path: str | os.PathLike[str], n_samples: int, sr_file: int, sr: int | None) -> None:
+    """Raise ClipError if the clip, as it is or at rate `sr`, would take more than `MAX_BYTES` of memory."""
+    n_bytes = 4 * max(n_samples, resampled_length(n_samples, sr_file, sr))
+    if n_bytes > MAX_BYTES:
+        raise ClipError(
+            path,
+            f"is too long: {n_samples / sr_file / 60:,.0f} minutes take {n_bytes / 2**30:.1f} GiB of memory, more "
+            f"than the {MAX_BYTES / 2**30:g} GiB for one clip; cut it into shorter recordings",
+        )
+
+
 @contextmanager
-def _open(path: str | os.PathLike[str]) -> Iterator[soundfile.SoundFile]:
-    """Open a file whose header makes sense."""
+def _open(path: str | os.PathLike[str]) -> Iterator[tuple[soundfile.SoundFile, int]]:
+    """Open a file whose header makes sense, or can be mended; with it, what was mended."""
+    with open_regular(path) as raw:
+        length, n_bytes = read_length(raw), os.fstat(raw.fileno()).st_size
+        if length.recovered == LENGTH_ZERO and n_bytes > MAX_BYTES:
+            raise ClipError(path, "its header says 0 bytes of audio, and it is too long to be mended; cut it")
+        source = mended(raw, length) if length.recovered == LENGTH_ZERO else path
     try:
-        with open(path, "rb") as raw:
-            n_missing = _missing_bytes(raw)
-        file = soundfile.SoundFile(path)
-    except FileNotFoundError as error:
-        raise ClipError(path, "no such file; check the path") from error
-    except OSError as error:
-        raise ClipError(path, f"cannot be opened ({error.strerror})") from error
+        file = soundfile.SoundFile(source)
     except soundfile.LibsndfileError as error:
-        raise ClipError(path, f"is no readable audio file ({_what(error)}); {_RENEW}") from error
+        what = what_it_is(path) or f"is no readable audio file ({_what(error)}); {_RENEW}"
+        raise ClipError(path, what) from error
     with file:
-        if n_missing:
-            raise ClipError(path, f"is truncated (bytes missing: {n_missing}); {_RENEW}")
+        if length.n_missing:
+            raise ClipError(path, f"is truncated (bytes missing: {length.n_missing}); {_RENEW}")
         if file.frames < 1:
             raise ClipError(path, "is empty: 0 samples; record it again or leave it out")
         if file.frames > MAX_SAMPLES:
@@ -215,32 +256,22 @@ def _open(path: str | os.PathLike[str]) -> Iterator[soundfile.SoundFile]:
             raise ClipError(
                 path, f"its header says {file.samplerate} Hz, which is no audio rate; correct the header"
             )
-        yield file
-
-
-def _missing_bytes(raw: BinaryIO) -> int:
-    """How many bytes the data chunk of a RIFF or RF64 file promises beyond its end; 0 for other formats."""
-    head = raw.read(12)
-    if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
-        return 0
-    size, position, long_length = os.fstat(raw.fileno()).st_size, 12, None
-    while position + 8 <= size:
-        raw.seek(position)
-        name, length = struct.unpack("<4sI", raw.read(8))
-        if name == b"ds64":  # RF64 keeps lengths of 64 bits here: of the file, then of the data
-            long_length = int.from_bytes(raw.read(16)[8:], "little")
-        if name == b"data":
-            if long_length is None and length in _UNKNOWN_SIZES:
-                return 0
-            return max(0, position + 8 + (long_length or length) - size)
-        position += 8 + length + length % 2  # chunks start at even positions
-    return 0
+        if 4 * file.frames * file.channels > max(_MAX_CLAIM, _MAX_EXPANSION * n_bytes):
+            raise ClipError(
+                path,
+                f"its header claims {file.frames:,} samples, more than a file of {n_bytes:,} bytes can hold; {_RENEW}",
+            )
+        yield file, length.recovered
 
 
 def _decode(
-    path: str | os.PathLike[str], file: soundfile.SoundFile, channel: Channel, out: np.ndarray
+    path: str | os.PathLike[str],
+    file: soundfile.SoundFile,
+    channel: Channel,
+    out: np.ndarray,
+    levels: ChannelLevels | None,
 ) -> None:
-    """Fill `out` (n_samples,) with one channel, or the mean, of the whole file."""
+    """Fill `out` (n_samples,) with one channel, or the mean, of the whole file; `levels` hear all channels."""
     # NumPy converts 16 bits to float32 in a quarter of libsndfile's time, to the same values.
     dtype, scale = ("int16", np.float32(2**-15)) if file.subtype == "PCM_16" else ("float32", np.float32(1))
     n_block = min(len(out), max(1, _BLOCK // file.channels))
@@ -254,20 +285,13 @@ def _decode(
         if n == 0:
             raise ClipError(path, f"is truncated: {n_read} of {len(out)} samples are there; {_RENEW}")
         place = out[n_read : n_read + n]
+        if levels:
+            levels.add(block[: len(place)])
         if channel == "mean":
             np.mean(block[: len(place)] * scale, axis=1, out=place)
         else:
             np.multiply(block[: len(place), channel], scale, out=place)
         n_read += n
-
-
-def _resample(samples: np.ndarray, sr_file: int, sr: int) -> np.ndarray:
-    """Convert the rate; soxr may miss the ceiling by a sample: a zero is appended, or the end cut."""
-    if sr == sr_file:
-        return samples
-    n_samples = resampled_length(len(samples), sr_file, sr)
-    out = np.asarray(soxr.resample(samples, sr_file, sr, quality="HQ"), np.float32)[:n_samples]
-    return np.pad(out, (0, n_samples - len(out)))
 
 
 def _what(error: soundfile.LibsndfileError) -> str:

@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import struct
 import threading
 import time
@@ -31,13 +32,15 @@ from typing import NamedTuple
 import numpy as np
 
 from adjax.batching import n_cores
-from adjax.data.loader import ClipInfo
+from adjax.data.descriptors import N_BANDS, ClipInfo
 
 MAX_BYTES = 10 * 2**30
 SETTLE_NS = 2 * 10**9
 _THREADS = min(n_cores(), 8)
-_MAGIC = b"adjax-1\n"
-_FIELDS = struct.Struct("<4Id")  # rows, columns, and the clip's info; the checksum covers these and the rows
+_MAGIC = b"adjax-2\n"  # 1: fewer fields in ClipInfo
+# Rows, columns, and the clip's info without its spectrum, then the spectrum; the checksum covers these and the rows.
+_INFO = "2IQ16sBddQQ5dI"
+_FIELDS = struct.Struct(f"<2I{_INFO}{N_BANDS}f")
 _HEADER = struct.Struct(f"<8sI{_FIELDS.size}s")
 
 
@@ -125,10 +128,10 @@ class ClipCache:
             with open(path, "rb", buffering=0) as file:
                 magic, checksum, fields = _HEADER.unpack(file.read(_HEADER.size))
                 n_bytes = file.readinto(out.data.cast("B")) if out.size else 0
-            n_rows, n_columns, *info = _FIELDS.unpack(fields)
+            n_rows, n_columns, *values = _FIELDS.unpack(fields)
             whole = (magic, n_rows, n_columns, n_bytes) == (_MAGIC, *out.shape, out.nbytes)
             if whole and checksum == _checksum(fields, out):
-                return ClipInfo(*info)
+                return _unpacked(values)
         with contextlib.suppress(OSError):
             os.unlink(path)
         return None
@@ -151,7 +154,7 @@ class ClipCache:
             Whether it is stored.
         """
         rows = np.ascontiguousarray(rows, np.float32)
-        fields = _FIELDS.pack(*rows.shape, *info)
+        fields = _FIELDS.pack(*rows.shape, *_packed(info))
         header = _HEADER.pack(_MAGIC, _checksum(fields, rows), fields)
         if not content.settled or _stat(content.path) != content.stat:
             return False
@@ -212,30 +215,33 @@ def _as_known(path: Path, known: list | None) -> Content | None:
 
 def _look(path: Path) -> Content | None:
     """The content of a file, from its bytes; None if it cannot be read."""
-    stat, now = _stat(path), time.time_ns()
-    if stat is None:
+    seen, now = _stat(path), time.time_ns()
+    if seen is None:
         return None
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
-    _, modified, changed, *_ = stat
-    settled = now - max(modified, changed) > SETTLE_NS and _stat(path) == stat
-    return Content(path, stat, digest, settled)
+    _, modified, changed, *_ = seen
+    settled = now - max(modified, changed) > SETTLE_NS and _stat(path) == seen
+    return Content(path, seen, digest, settled)
 
 
 def _stat(path: Path) -> tuple[int, ...] | None:
+    """None for what is not there, and for what is no file: to open a pipe would block."""
     try:
         s = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(s.st_mode):
         return None
     return s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev
 
 
 def _size(path: Path) -> int:
-    stat = _stat(path)
-    return stat[0] if stat else 0
+    seen = _stat(path)
+    return seen[0] if seen else 0
 
 
 def _read_contents(folder: Path) -> dict[str, list]:
@@ -264,6 +270,20 @@ def _try_write(path: Path, *pieces: bytes | memoryview) -> bool:
             partial.unlink()
         return False
     return True
+
+
+def _packed(info: ClipInfo) -> list:
+    """The fields in the order of `_FIELDS`."""
+    values = info._asdict()
+    spectrum = values.pop("spectrum_db")
+    return [*(values | {"codec": info.codec.encode()[:16]}).values(), *spectrum]
+
+
+def _unpacked(values: list) -> ClipInfo:
+    names = [name for name in ClipInfo._fields if name != "spectrum_db"]
+    info = dict(zip(names, values, strict=False))
+    info["codec"] = info["codec"].rstrip(b"\0").decode()
+    return ClipInfo(**info, spectrum_db=tuple(values[len(names) :]))
 
 
 def _checksum(fields: bytes, rows: np.ndarray) -> int:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from adjax.types import ClipError, DataError, MachineId
+from adjax.types import ClipError, DataError, MachineId, readable
 
 Split = Literal["train", "test", ""]
 UNKNOWN = -1  # in `ClipTable.labels`
@@ -24,11 +24,14 @@ class Clip:
     Attributes:
         path: the file, as reached from the indexed folder.
         machine_type: for example "slider"; a slide rail is "slider" whatever its folder calls it.
-        machine_id: as written in the name, "id_00" or "section_00".
+        machine_id: as written in the name, "id_00" or "section_00"; else the folder of the machine, such as
+            "hall 3/pump 2"; "" where a machine type is one machine.
         domain: "source", "target" or "" (not said).
         split: "train" or "test"; "" for a clip that belongs to neither.
         label: 0 normal, 1 anomaly, None unknown.
         attributes: the rest of a 2021+ name, for example "vel_6"; otherwise "".
+        key: its name among the clips of its machine and split, where that is not the file's own: the path below
+            the machine's folder, for example "2024-05-01/rec 3.wav".
     """
 
     path: Path
@@ -38,6 +41,7 @@ class Clip:
     split: Split = ""
     label: int | None = None
     attributes: str = ""
+    key: str = ""
 
     @property
     def machine(self) -> MachineId:
@@ -46,10 +50,17 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """File name; for raw MIMII, where those repeat, as DCASE 2020 has it: normal_id_00_00000000.wav."""
-        if self.machine_id in self.path.name:
-            return self.path.name
-        return f"{'anomaly' if self.label else 'normal'}_{self.machine_id}_{self.path.name}"
+        """What tells it apart from the other clips of its machine and split: the key of score and label files.
+
+        The file's name as far as that suffices. For raw MIMII, where those repeat, as DCASE 2020 has it:
+        normal_id_00_00000000.wav. Below a machine's folder it is the path from there, with "/".
+        """
+        if self.key:
+            return self.key
+        own = readable(self.path.name)
+        if self.machine_id in own:
+            return own
+        return f"{'anomaly' if self.label else 'normal'}_{self.machine_id}_{own}"
 
 
 @dataclass(frozen=True)
@@ -60,10 +71,12 @@ class ClipTable:
         clips: the rows.
         rejected: files under the indexed folder whose name fits no layout, one error each. They belong to the
             whole index: `select` leaves them behind.
+        notes: what the index took for granted, in sentences for people; `select` leaves them behind, too.
     """
 
     clips: tuple[Clip, ...]
     rejected: tuple[ClipError, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -181,3 +194,8 @@ def first_of(names: Iterable[object], n: int = 5) -> str:
     """The first few names, for a message."""
     words = [str(name) for name in names]
     return ", ".join(words[:n]) + (f" and {len(words) - n} more" if len(words) > n else "")
+
+
+def count(n: int, thing: str) -> str:
+    """A number of things, for a message: "1 clip", "2 clips"."""
+    return f"{n} {thing}" + ("" if n == 1 else "s")

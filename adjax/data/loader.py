@@ -20,11 +20,13 @@ from adjax.data.audio import (
     Channel,
     check_channel,
     check_settings,
+    check_size,
     read_clip,
     read_info,
-    resampled_length,
 )
 from adjax.data.clips import Clip, ClipTable
+from adjax.data.descriptors import RECOVERED_WORDS, ClipInfo
+from adjax.data.rates import resampled_length
 from adjax.types import ClipBatch, ClipError, DataError, SettingsError
 
 Clips = ClipTable | Sequence[Clip]
@@ -58,20 +60,6 @@ class BatchPlan(NamedTuple):
     rows: np.ndarray
     n_rows: int
     n_padded: int
-
-
-class ClipInfo(NamedTuple):
-    """What became of one decoded clip: what `describe` needs to know.
-
-    Attributes:
-        sr_file: sampling rate of the file in Hz.
-        n_channels: channels of the file.
-        peak: largest absolute value in the file's samples.
-    """
-
-    sr_file: int
-    n_channels: int
-    peak: float
 
 
 @dataclass(frozen=True)
@@ -120,6 +108,7 @@ def scan(
         try:
             info = read_info(clip.path)
             check_channel(clip.path, channel, info.n_channels)
+            check_size(clip.path, info.n_samples, info.sr, sr)
         except ClipError as error:
             return error
         return info
@@ -278,7 +267,7 @@ def _read_into(out: np.ndarray, clip: Clip, sr: int | None, channel: Channel) ->
         audio = read_clip(clip.path, sr=sr, channel=channel, out=out)
     except ClipError as error:
         return error
-    return ClipInfo(audio.sr_file, audio.n_channels, audio.peak)
+    return audio.info
 
 
 def _finish(
@@ -301,14 +290,14 @@ def _finish(
     n_valid = np.zeros(plan.n_rows, np.int32)
     n_valid[: len(rows)] = n_samples[rows]
     batch = ClipBatch(samples, n_valid)  # type: ignore[arg-type]  # NumPy here; JAX takes it as it is
-    return LoadedBatch(batch, rows, infos, failures, notes + _peak_notes([info.peak for info in infos]))
+    return LoadedBatch(batch, rows, infos, failures, notes + _info_notes(infos))
 
 
 def describe(infos: Iterable[ClipInfo], *, sr: int | None, channel: Channel) -> tuple[str, ...]:
-    """What the report should say of these clips, one line a kind: resampled, a channel taken, loud, silent."""
+    """What the report should say of these clips, one line a kind: resampled, a channel taken, loud, mended."""
     infos = list(infos)
     headers = [(info.sr_file, info.n_channels) for info in infos]
-    return _header_notes(headers, sr, channel) + _peak_notes([info.peak for info in infos])
+    return _header_notes(headers, sr, channel) + _info_notes(infos)
 
 
 def _header_notes(headers: list[tuple[int, int]], sr: int | None, channel: Channel) -> tuple[str, ...]:
@@ -322,12 +311,17 @@ def _header_notes(headers: list[tuple[int, int]], sr: int | None, channel: Chann
     )
 
 
-def _peak_notes(peaks: list[float]) -> tuple[str, ...]:
-    notes = []
+def _info_notes(infos: Sequence[ClipInfo]) -> tuple[str, ...]:
+    """Notes on what was found in these clips when they were decoded."""
+    notes, peaks = [], [info.peak for info in infos]
     if n_loud := sum(peak > 1.0 for peak in peaks):
         notes.append(f"clips beyond full scale (up to {max(peaks):.3g}), kept as they are: {n_loud}")
     if n_silent := sum(peak == 0.0 for peak in peaks):
         notes.append(f"clips of digital silence: {n_silent}")
+    codecs = Counter(info.codec for info in infos if info.lossy)
+    notes += [f"clips in a lossy format ({codec}): {n}" for codec, n in sorted(codecs.items())]
+    headers = Counter(info.recovered for info in infos if info.recovered)
+    notes += [f"clips with a wrong header ({RECOVERED_WORDS[code]}): {n}" for code, n in headers.items()]
     return tuple(notes)
 
 

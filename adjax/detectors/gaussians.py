@@ -179,6 +179,11 @@ def _vectors(config: GaussiansConfig, views: Array, group: Group) -> Array:
     return averaged.transpose(1, 0, 2)
 
 
+def _for_vectors(config: GaussiansConfig) -> GaussiansConfig:
+    """A vector is one view, whose neighbouring numbers have nothing in common."""
+    return GaussiansConfig(("vector",), (), (1,), ("vector",))
+
+
 KIND = Kind(
     name="gaussians",
     summary="Gaussians on five views of a clip at three resolutions that borrow from the other machines of the type",
@@ -187,4 +192,5 @@ KIND = Kind(
     make=make_gaussians,
     rows="views",
     scope="type",
+    for_vectors=_for_vectors,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -17,9 +18,13 @@ from adjax.types import DataError
 
 
 def score_file_name(machine_type: str, machine_id: str) -> str:
-    """`anomaly_score_slider_id_00.csv`; 2021 and later `anomaly_score_slider_section_00_test.csv`."""
+    """`anomaly_score_slider_id_00.csv`; 2021 and later `anomaly_score_slider_section_00_test.csv`.
+
+    What cannot stand in a file's name is written as in a web address: the id "hall 3/pump 2" as "hall 3%2Fpump 2".
+    """
     suffix = "_test" if machine_id.startswith("section") else ""
-    return f"anomaly_score_{machine_type}_{machine_id}{suffix}.csv"
+    name = f"anomaly_score_{machine_type}_{machine_id}{suffix}.csv"
+    return re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda match: f"%{ord(match[0]):02X}", name)
 
 
 def write_scores(path: Path, names: Iterable[str], scores: Iterable[float]) -> None:

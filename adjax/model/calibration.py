@@ -109,7 +109,7 @@ def p_values(scores: Array, count: Array, tail: Array, value: Array) -> tuple[Ar
     largest = jnp.max(jnp.where(real, scores, -jnp.inf), axis=1, initial=-jnp.inf)
     beyond = (value > largest) & (count > 0)
     falling = jnp.exp(-jnp.where(beyond, value - jnp.where(beyond, largest, 0), 0) / tail)
-    p = (1 + higher) * falling / (count + 1)
+    p = (1 + higher) * jnp.maximum(falling, 1e-30) / (count + 1)  # never 0: nothing is impossible
     return jnp.where((count > 0) & ~jnp.isnan(value), p, jnp.nan), beyond
 
 

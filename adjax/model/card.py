@@ -74,4 +74,5 @@ def remarks_of(model: Model) -> list[str]:
         for own in model.record.held_out
         for name in own.apart
     ]
-    return [*model.record.notes, *map(str, model.record.failures), *apart]
+    odd = [f"{name}: {finding}" for name, found in model.record.findings.items() for finding in found]
+    return [*model.record.notes, *odd, *map(str, model.record.failures), *apart]

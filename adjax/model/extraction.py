@@ -24,7 +24,8 @@ from adjax.batching import compile_clips
 from adjax.data.audio import Channel
 from adjax.data.cache import ClipCache, Content
 from adjax.data.clips import Clip, ClipTable
-from adjax.data.loader import ClipInfo, LoadedBatch, describe, load_batches, scan
+from adjax.data.descriptors import ClipInfo
+from adjax.data.loader import LoadedBatch, describe, load_batches, scan
 from adjax.features.recipes import FeatureConfig, make_features
 from adjax.types import ClipBatch, ClipError, DataError
 
@@ -39,6 +40,7 @@ class ClipFeatures:
         offsets: (n_clips + 1,) int64, clip i has the rows offsets[i] to offsets[i + 1].
         failures: the clips that could not be read.
         notes: what was done to the clips on the way (resampled, a channel taken).
+        infos: what the recording of each clip looks like, aligned with `clips`; () where no file was read.
     """
 
     clips: ClipTable
@@ -46,6 +48,7 @@ class ClipFeatures:
     offsets: np.ndarray
     failures: tuple[ClipError, ...] = ()
     notes: tuple[str, ...] = ()
+    infos: tuple[ClipInfo, ...] = ()
 
     def where(self, keep: Callable[[Clip], bool]) -> ClipFeatures:
         """The clips that `keep` chooses; their rows are not copied where they lie together."""
@@ -60,7 +63,8 @@ class ClipFeatures:
         else:
             pieces = [self.rows[self.offsets[i] : self.offsets[i + 1]] for i in chosen]
             rows = np.concatenate([self.rows[:0], *pieces])
-        return ClipFeatures(ClipTable(tuple(self.clips[i] for i in chosen)), rows, offsets)
+        infos = tuple(self.infos[i] for i in chosen) if self.infos else ()
+        return ClipFeatures(ClipTable(tuple(self.clips[i] for i in chosen)), rows, offsets, infos=infos)
 
 
 def extract(
@@ -122,7 +126,9 @@ def settings_key(config: FeatureConfig, channel: Channel) -> str:
 @functools.cache
 def _code() -> str:
     """The code that makes features of a file, by its hash, with the versions that it stands on."""
-    sources = [Path(adjax.data.audio.__file__), *sorted(Path(adjax.features.__file__).parent.glob("*.py"))]
+    reading = Path(str(adjax.data.audio.__file__))
+    sources = [reading.with_name(f"{name}.py") for name in ("audio", "descriptors", "headers", "rates")]
+    sources += sorted(Path(adjax.features.__file__).parent.glob("*.py"))
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     packages = ("adjax", "jax", "jaxlib", "numpy", "scipy", "soundfile", "soxr")
     versions = " ".join(f"{name}={metadata.version(name)}" for name in packages)
@@ -188,7 +194,7 @@ def _extract(
     good = sorted(infos)
     every = ClipFeatures(clips, rows, offsets)
     chosen = every if len(good) == len(clips) else every.at(good)
-    return replace(chosen, failures=tuple(failures), notes=notes)
+    return replace(chosen, failures=tuple(failures), notes=notes, infos=tuple(infos[i] for i in good))
 
 
 def _ahead(

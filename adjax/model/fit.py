@@ -14,7 +14,9 @@ from adjax.data.clips import ClipTable
 from adjax.detectors.kinds import kind_of
 from adjax.features.recipes import FeatureConfig
 from adjax.model.calibration import MIN_CLIPS, calibrate, no_calibration, tail_p_values
+from adjax.model.comparable import Profile, fit_profile
 from adjax.model.extraction import ClipFeatures
+from adjax.model.findings import TrainingFindings, check_training
 from adjax.model.folds import fold_of_clips, held_out_split
 from adjax.model.lanes import Lane, fit_group
 from adjax.model.lift import make_detector
@@ -88,10 +90,15 @@ def fit_model(
     group = np.arange(len(every[0].clips)) if group is None else np.asarray(group)
     every, group = _finite(every, group, failures)
     every, group = _enough(spec, every, group, failures)
-    clips = every[0].clips
-    machines = clips.machines
+    findings = look_at(every[0])
+    every, group = _without_refused(findings, every, group, failures)
+    machines = every[0].clips.machines
     place = {machine: i for i, machine in enumerate(machines)}
-    machine = np.array([place[clip.machine] for clip in clips], np.int64)
+    machine = np.array([place[clip.machine] for clip in every[0].clips], np.int64)
+    if (np.diff(machine) < 0).any():  # one order of machines, so that sums have one order, and the same bits
+        order = np.argsort(machine, kind="stable")
+        every, machine, group = [own.at(order.tolist()) for own in every], machine[order], group[order]
+    clips = every[0].clips
     lanes = _lanes(spec, machine, group)
     fitted = [
         _fit_detector(number, spec, own, machines, machine, lanes, checkpoints, watch, failures)
@@ -140,8 +147,58 @@ def fit_model(
         notes=tuple(dict.fromkeys(notes)),
         held_out=tuple(held_out),
         clips=clips,
+        findings={
+            name.label: tuple(map(str, own.findings)) for name, own in findings.items() if own.findings
+        },
+        profiles=_profiles(every[0]),
     )
     return Model(spec, jax.tree.map(np.asarray, params), tuple(machines[i] for i in kept), record)
+
+
+def look_at(features: ClipFeatures) -> dict[MachineId, TrainingFindings]:
+    """What is odd about the training recordings of each machine; nothing where there is no sound behind the features."""
+    found = {}
+    for name in features.clips.machines if features.infos else ():
+        own = features.where(lambda clip, name=name: clip.machine == name)
+        found[name] = check_training(own.clips.names, own.infos, machine=name.label)
+    return found
+
+
+def _without_refused(
+    findings: Mapping[MachineId, TrainingFindings],
+    every: list[ClipFeatures],
+    group: np.ndarray,
+    failures: list[AdjaxError],
+) -> tuple[list[ClipFeatures], np.ndarray]:
+    """Without the machines that nothing can be learnt about."""
+    refused = {name: own.refuse for name, own in findings.items() if own.refuse}
+    failures += [FitError("; ".join(reasons)) for reasons in refused.values()]
+    return _only([clip.machine not in refused for clip in every[0].clips], every, group, failures)
+
+
+def _only(
+    keep: Sequence[bool], every: list[ClipFeatures], group: np.ndarray, failures: list[AdjaxError]
+) -> tuple[list[ClipFeatures], np.ndarray]:
+    """Some of the clips.
+
+    Raises:
+        FitError: none of them.
+    """
+    if not any(keep):
+        reasons = "; ".join(str(error) for error in failures[:3])
+        raise FitError(f"not one machine can be fitted: {reasons or 'there are no normal clips'}")
+    if all(keep):
+        return every, group
+    chosen = np.flatnonzero(keep)
+    return [own.at(chosen.tolist()) for own in every], group[chosen]
+
+
+def _profiles(features: ClipFeatures) -> dict[str, Profile]:
+    found = {}
+    for name in features.clips.machines if features.infos else ():
+        infos = features.where(lambda clip, name=name: clip.machine == name).infos
+        found[name.label] = fit_profile(infos)
+    return found
 
 
 def check_rate(false_alarm_rate: float) -> None:
@@ -228,7 +285,7 @@ def _fit_detector(
         last = len(lanes) - 1
         for j, i in enumerate(members):
             status[i] = found.status[last, j]
-            collected[i] = jax.tree.map(lambda leaf, j=j: np.asarray(leaf[last, j]), found.params)
+            collected[i] = jax.tree.map(lambda leaf, j=j: np.asarray(leaf[-1, j]), found.params)
             n_clips = int(np.sum((inside == j) & ~lanes[last].left_out[chosen]))
             losses = found.losses[last] if len(members) == 1 else ()
             fits.append(
@@ -241,7 +298,7 @@ def _fit_detector(
                     int(found.n_steps[last, j]),
                     int(status[i]),
                     tuple(np.asarray(losses).tolist()),
-                )  # fmt: skip
+                )
             )
         if spec.calibration != "none":
             _score_held_out(
@@ -355,13 +412,7 @@ def _enough(
         )
         for name, n in sorted(few.items())
     ]
-    if few:
-        keep = [i for i, clip in enumerate(clips) if clip.machine not in few]
-        every, group = [own.at(keep) for own in every], group[keep]
-    if not len(every[0].clips):
-        reasons = "; ".join(str(error) for error in failures[:3])
-        raise FitError(f"not one machine can be fitted: {reasons or 'there are no normal clips'}")
-    return every, group
+    return _only([clip.machine not in few for clip in clips], every, group, failures)
 
 
 def _folder(machine: MachineId) -> str:

@@ -10,13 +10,13 @@ SPLIT_OF = 5  # a split holds out one block of so many
 def fold_of_clips(machine: np.ndarray, group: np.ndarray, n_folds: int) -> np.ndarray:
     """The fold that holds out each clip.
 
-    Clips come in recording order and neighbours are alike, so that a fold is a contiguous block of each machine's clips;
-    a group (the pieces of one recording, the clips of a session) is never cut. A machine's folds depend on its own
+    Neighbours in recording order are alike, so that a fold is a contiguous block of each machine's groups; a group
+    (the pieces of one recording, the clips of a session) is never cut. A machine's folds depend on its own
     clips alone.
 
     Args:
         machine: (n,) int, whose each clip is.
-        group: (n,) int, groups in recording order; none has clips of two machines.
+        group: (n,) int, numbered in recording order; no group has clips of two machines.
         n_folds: at most; a machine with fewer groups has one for each.
 
     Returns:
@@ -25,12 +25,8 @@ def fold_of_clips(machine: np.ndarray, group: np.ndarray, n_folds: int) -> np.nd
     fold = np.zeros(len(machine), np.int64)
     for own in np.unique(machine):
         clips = np.flatnonzero(machine == own)
-        _, first, place, size = np.unique(
-            group[clips], return_index=True, return_inverse=True, return_counts=True
-        )
-        order = np.argsort(first)  # groups as they come
-        middle = np.empty(len(size))
-        middle[order] = np.cumsum(size[order]) - size[order] / 2
+        _, place, size = np.unique(group[clips], return_inverse=True, return_counts=True)
+        middle = np.cumsum(size) - size / 2
         n = min(n_folds, len(size))
         number = np.minimum((middle * n / len(clips)).astype(int), n - 1)
         # A large group may leave a fold empty: the numbers that are used, without gaps.

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from adjax.data.clips import Clip, ClipTable
-from adjax.features.recipes import FeatureConfig
-from adjax.model.extraction import ClipFeatures, extract
+from adjax.data.clips import Clip
+from adjax.data.descriptors import ClipInfo
+from adjax.model.comparable import Flag, comparable, compare
+from adjax.model.extraction import ClipFeatures
+from adjax.model.inputs import gather
 from adjax.model.lift import make_detector
 from adjax.model.record import Record
 from adjax.model.result import UNDECIDED, Result
 from adjax.model.score import ModelParams, judge_clips, parts_of_clips
 from adjax.model.spec import ModelSpec
-from adjax.types import AdjaxError, ClipError, DataError, FitError, MachineId, SettingsError
+from adjax.types import AdjaxError, ClipError, FitError, MachineId, SettingsError
 
 RATES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # of the table of false alarms
 
@@ -72,6 +75,10 @@ class Model:
         calibration = self.params.calibration._replace(false_alarm_rate=np.float32(rate))
         return replace(self, params=self.params._replace(calibration=calibration))
 
+    def with_about(self, **about: Any) -> Model:
+        """The same model with more kept beside it, in its record."""
+        return replace(self, record=replace(self.record, about={**self.record.about, **about}))
+
     def thresholds(self, rates: Sequence[float] = RATES) -> dict[str, list[tuple[float, float, bool]]]:
         """For each machine and rate: (rate, the score above which a clip is anomalous, whether it is extrapolated)."""
         found = {}
@@ -106,15 +113,48 @@ class Model:
             "with normal clips of it",
         )
 
-    def features_of(
+    def score(
         self,
-        clips: ClipTable,
+        what: Any,
         *,
+        machine: Any = None,
+        sr: int | None = None,
         cache: Path | None = None,
         on_clips: Callable[[int], None] | None = None,
-    ) -> tuple[ClipFeatures, ...]:
-        """Read clips and compute what each detector takes; see `extract`."""
-        return extract_for(self.spec, clips, cache=cache, on_clips=on_clips)
+    ) -> Result:
+        """Score recordings, sounds in memory, or vectors.
+
+        A clip that cannot be scored is in `Result.failures`, and has no score.
+
+        Args:
+            what: a file, a folder, several of them, a `ClipTable`; a list of (n_samples,) arrays; or (n_clips,
+                n_features) vectors for a model of vectors.
+            machine: whose clips these are (a name, or one for each clip). None: by folders and names of files; the
+                model's only machine.
+            sr: rate of arrays in Hz; None: the model's.
+            cache: folder of features already computed; None: compute everything.
+            on_clips: called with the number of clips that each batch has finished.
+
+        Raises:
+            SettingsError: a machine that the model does not know, or input that it does not take.
+            DataError: a folder without recordings.
+        """
+        features, strangers = gather(
+            self.spec, what, machine=machine, known=self.machines, sr=sr, cache=cache, on_clips=on_clips
+        )
+        result = self.score_features(features)
+        return replace(result, failures=(*strangers, *result.failures))
+
+    def save(self, folder: Path | str) -> Path:
+        """Keep the model in a folder; see `adjax.model.keep.save_model`."""
+        from adjax.model.keep import save_model  # it needs this class
+
+        return save_model(self, folder)
+
+    def flags_of(self, place: int, info: ClipInfo) -> tuple[Flag, ...]:
+        """In which ways a clip's recording is not like the training ones of the machine in that place."""
+        profile = self.record.profiles.get(self.machines[place].label)
+        return () if profile is None else compare(profile, info)
 
     def score_features(self, features: ClipFeatures | Sequence[ClipFeatures]) -> Result:
         """Score clips whose features are at hand: one for all detectors, or one for each.
@@ -192,8 +232,12 @@ class Model:
         else:
             score, p_value, z = np.zeros(0), np.zeros(0), np.zeros((0, len(self.part_names)))
             extrapolated, decision = np.zeros(0, bool), np.zeros(0, np.int32)
-        comparable = np.ones(n, bool)
-        decision = np.where(comparable, decision, UNDECIDED)
+        flags = [
+            self.flags_of(int(number), info) for number, info in zip(place, features.infos, strict=False)
+        ]
+        flags += [()] * (n - len(flags))
+        usable = np.array([comparable(own) for own in flags], bool)
+        decision = np.where(usable, decision, UNDECIDED)
         return Result(
             features.clips,
             score.astype(np.float64),
@@ -202,59 +246,8 @@ class Model:
             decision,
             self.part_names,
             z.astype(np.float64),
-            ((),) * n,
-            comparable,
+            tuple(flags),
+            usable,
             tuple(failures),
             notes,
         )
-
-
-def extract_for(
-    spec: ModelSpec,
-    clips: ClipTable,
-    *,
-    cache: Path | None = None,
-    on_clips: Callable[[int], None] | None = None,
-    none_is_fine: bool = False,
-) -> tuple[ClipFeatures, ...]:
-    """Features of clips for each detector of a specification, each front end once; see `extract`.
-
-    Raises:
-        DataError: not one clip can be read.
-        SettingsError: the model takes vectors, not sound.
-    """
-    found: dict[FeatureConfig, ClipFeatures] = {}
-    for front_end in spec.front_ends:
-        if not isinstance(front_end, FeatureConfig):
-            raise SettingsError("this model takes vectors from elsewhere, not recordings")
-        if front_end not in found:
-            found[front_end] = extract(
-                clips,
-                front_end,
-                channel=spec.channel,
-                cache=cache,
-                on_clips=on_clips if not found else None,  # a clip counts once
-                none_is_fine=none_is_fine,
-            )
-    return tuple(found[front_end] for front_end in spec.front_ends if isinstance(front_end, FeatureConfig))
-
-
-def extract_splits(
-    clips: ClipTable,
-    spec: ModelSpec,
-    *,
-    cache: Path | None = None,
-    on_clips: Callable[[int], None] | None = None,
-) -> tuple[tuple[ClipFeatures, ...], tuple[ClipFeatures, ...]]:
-    """Features of the training and of the test clips, for each detector.
-
-    Raises:
-        DataError: there are no training or no test clips, or none of them can be read.
-    """
-    parts = {split: clips.select(split=split) for split in ("train", "test")}
-    for split, part in parts.items():
-        if not len(part):
-            raise DataError(f"there are no {split} clips; a data set needs normal train clips and test clips")
-    train, test = (extract_for(spec, part, cache=cache, on_clips=on_clips) for part in parts.values())
-    rejected = tuple(replace(own, failures=(*clips.rejected, *own.failures)) for own in train)
-    return rejected, test

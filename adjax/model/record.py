@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from adjax.data.clips import ClipTable
+from adjax.model.profile import Profile
 from adjax.model.result import Fit, HeldOut
 from adjax.types import AdjaxError, ClipError, FitError, MachineId
 
@@ -41,6 +42,8 @@ class Record:
         notes: remarks, such as clips that were resampled.
         held_out: what normal clips score that no fit has seen, for each machine.
         n_clips: training clips of each machine, by its label.
+        findings: what is odd about the training recordings, for each machine, by its label.
+        profiles: what the training recordings of each machine looked like, by its label; new ones are compared with it.
         versions: of everything the numbers depend on.
         about: more that a command wants to be kept: where the clips came from, and so on.
     """
@@ -50,6 +53,8 @@ class Record:
     notes: tuple[str, ...] = ()
     held_out: tuple[HeldOut, ...] = ()
     n_clips: Mapping[str, int] = field(default_factory=dict)
+    findings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,10 +65,6 @@ class Record:
         for clip in clips:
             counts[clip.machine.label] = counts.get(clip.machine.label, 0) + 1
         return cls(**fields, n_clips=counts, versions=versions(), about={})
-
-    def with_about(self, **about: Any) -> Record:
-        """With more kept beside it."""
-        return replace(self, about={**self.about, **about})
 
 
 def to_json(record: Record) -> dict[str, Any]:
@@ -87,6 +88,8 @@ def to_json(record: Record) -> dict[str, Any]:
             for own in record.held_out
         ],
         "n_clips": dict(record.n_clips),
+        "findings": {name: list(own) for name, own in record.findings.items()},
+        "profiles": {name: profile.to_dict() for name, profile in record.profiles.items()},
         "versions": dict(record.versions),
         "about": dict(record.about),
     }
@@ -108,6 +111,8 @@ def from_json(found: Mapping[str, Any]) -> Record:
             for own in found["held_out"]
         ),
         n_clips=found["n_clips"],
+        findings={name: tuple(own) for name, own in found["findings"].items()},
+        profiles={name: Profile.from_dict(own) for name, own in found["profiles"].items()},
         versions=found["versions"],
         about=found["about"],
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from adjax.data.clips import ClipTable
 from adjax.evaluation.metrics import Metrics, evaluate
+from adjax.model.comparable import Flag
 from adjax.types import AdjaxError, MachineId
 
 NORMAL, ANOMALOUS, UNDECIDED = 0, 1, -1
@@ -56,7 +57,7 @@ class Result:
     decisions: np.ndarray
     part_names: tuple[str, ...]
     parts: np.ndarray
-    flags: tuple[tuple[object, ...], ...] = ()
+    flags: tuple[tuple[Flag, ...], ...] = ()
     comparable: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     failures: tuple[AdjaxError, ...] = ()
     notes: tuple[str, ...] = ()

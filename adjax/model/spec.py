@@ -210,6 +210,8 @@ def _detector(
         features = replace(features, pooling="views")
     if features.pooling != "none":
         config = kind.for_clips(config)
+    if isinstance(features, VectorConfig):
+        config = kind.for_vectors(config)
     hyper = kind.hyper()
     for key, value in wanted.items():
         if key in {f.name for f in dataclasses.fields(kind.config)}:
@@ -232,7 +234,9 @@ def setting_types(kind: Kind) -> dict[str, tuple[Any, Any]]:
     found: dict[str, tuple[Any, Any]] = {}
     for owner in (kind.config, kind.hyper):
         types, default = typing.get_type_hints(owner), owner()
-        found |= {name: (types[name], getattr(default, name)) for name in types if hasattr(default, name)}
+        own = {name: (types[name], getattr(default, name)) for name in types if hasattr(default, name)}
+        # A traced setting that is None masks a static one: that one is to be set.
+        found |= {name: pair for name, pair in own.items() if owner is kind.config or pair[1] is not None}
     return found
 
 

@@ -130,6 +130,12 @@ def write_run(
         "failures": [str(failure) for failure in failures],
         "notes": list(dict.fromkeys((*model.record.notes, *result.notes))),
         "held_out": describe_held_out(model),
+        "training recordings": dict(model.record.findings),
+        "flagged test clips": {
+            clip.name: [str(flag) for flag in flags]
+            for clip, flags in zip(result.clips, result.flags, strict=True)
+            if flags
+        },
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
     if len(result.part_names) > 1:

@@ -116,14 +116,18 @@ def thresholds_table(model: Model, rates: Sequence[float] = RATES) -> Table:
     """For each machine the score above which a clip is anomalous, at several rates of false alarms."""
     chosen = sorted({*rates, model.false_alarm_rate})
     table = Table(
-        title="Threshold of the score by rate of false alarms (* beyond all held-out clips, extrapolated)",
+        title="Thresholds by false-alarm rate",
+        caption="[ ] the rate in force; * beyond all held-out clips, extrapolated",
         title_justify="left",
+        caption_justify="left",
     )
     table.add_column("machine")
-    table.add_column("held-out clips", justify="right")
+    table.add_column("held out", justify="right")
     for rate in chosen:
-        mark = " (now)" if rate == model.false_alarm_rate else ""
-        table.add_column(f"{rate:.4g}{mark}", justify="right")
+        text = f"{rate:.4g}".removeprefix("0")
+        table.add_column(
+            rf"\[{text}]" if rate == model.false_alarm_rate else text, justify="right", no_wrap=True
+        )
     counts = model.params.calibration.n_held_out
     for (name, rows), n in zip(model.thresholds(chosen).items(), counts, strict=True):
         table.add_row(
@@ -135,8 +139,10 @@ def thresholds_table(model: Model, rates: Sequence[float] = RATES) -> Table:
 def scores_table(title: str, result: Result, *, most: int = 20) -> Table:
     """The clips, worst first; only the first ones of many."""
     table = Table(title=title, title_justify="left")
-    for name in ("clip", "machine", "score", "p-value", "decision", "part", "flags"):
-        table.add_column(name, justify="right" if name in ("score", "p-value") else "left")
+    shown_flags = any(len(own) for own in result.flags)
+    names = ("clip", "machine", "score", "p-value", "decision", "part") + (("flags",) if shown_flags else ())
+    for name in names:
+        table.add_column(name, justify="right" if name in ("score", "p-value") else "left", overflow="fold")
     p_values = np.where(np.isfinite(result.p_values), result.p_values, np.inf)
     order = np.lexsort((-result.scores, p_values))
     for i in order[:most]:
@@ -144,7 +150,7 @@ def scores_table(title: str, result: Result, *, most: int = 20) -> Table:
         shown = "" if np.isnan(p_value) else f"{p_value:.2g}{'*' if result.extrapolated[i] else ''}"
         table.add_row(
             escape(clip.name), escape(clip.machine.label), f"{result.scores[i]:.2f}", shown, result.verdicts[i],
-            result.loudest[i], escape("; ".join(str(flag) for flag in result.flags[i])),
+            result.loudest[i], *([escape(", ".join(dict.fromkeys(flag.name for flag in result.flags[i])))] if shown_flags else []),
         )  # fmt: skip
     if len(order) > most:
         table.caption = f"and {len(order) - most:,} more, all in the CSV"

@@ -33,7 +33,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from adjax import simulator
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.detectors.autoencoder import RECIPES, Lane, make_lanes
 from adjax.detectors.autoencoder.resume import LaneTable, jit_program, train_lanes
 from adjax.detectors.autoencoder.training import epoch_keys, init_state, shuffle

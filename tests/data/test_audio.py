@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from adjax.data import audio
-from adjax.data.audio import read_clip, read_info, resampled_length, write_wav
+from adjax.data.audio import read_clip, read_info, write_wav
+from adjax.data.rates import resampled_length
 from adjax.types import ClipError, SettingsError
 
 

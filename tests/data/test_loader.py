@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from adjax.data import loader
 from adjax.data.audio import AudioClip, read_clip, write_wav
 from adjax.data.clips import Clip
-from adjax.data.dcase import index_folder
+from adjax.data.descriptors import LENGTH_ZERO, RECOVERED_WORDS
+from adjax.data.index import index_folder
 from adjax.data.loader import MAX_EXACT_LENGTHS, LoadedBatch, load_batches, plan_batches, scan
 from adjax.types import DataError, SettingsError
 
@@ -176,6 +177,20 @@ def test_notes_come_once_a_kind(tmp_path: Path) -> None:
     assert second.notes == ("clips of digital silence: 1",)
     assert third.notes == ()
     assert scan(clips, channel="mean").notes[2] == "clips of 4 channels, their mean taken: 2"
+
+
+def test_notes_on_mended_headers_and_lossy_formats(tmp_path: Path) -> None:
+    clips = clips_of(tmp_path, [2000] * 3)
+    data = bytearray(clips[1].path.read_bytes())
+    data[40:44] = bytes(4)
+    clips[1].path.write_bytes(data)
+    soundfile.write(clips[2].path, np.full(2000, 0.1), 16000, subtype="ULAW")
+    (batch,) = load_batches(clips)
+    assert [note.rpartition(": ")[::2] for note in batch.notes] == [
+        ("clips in a lossy format (ULAW)", "1"),
+        (f"clips with a wrong header ({RECOVERED_WORDS[LENGTH_ZERO]})", "1"),
+    ]
+    assert loader.describe(batch.infos, sr=16000, channel=0) == batch.notes
 
 
 def test_scan_tells_lengths_and_failures(tmp_path: Path) -> None:

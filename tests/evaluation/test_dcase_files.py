@@ -15,6 +15,8 @@ from adjax.types import DataError
 def test_names() -> None:
     assert score_file_name("slider", "id_00") == "anomaly_score_slider_id_00.csv"
     assert score_file_name("fan", "section_02") == "anomaly_score_fan_section_02_test.csv"
+    assert score_file_name("plant", "hall 3/pump 2") == "anomaly_score_plant_hall 3%2Fpump 2.csv"
+    assert score_file_name("plant", "hall 3%2Fpump 2") == "anomaly_score_plant_hall 3%252Fpump 2.csv"
 
 
 def test_scores_survive_the_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from adjax.data.audio import read_clip
-from adjax.data.dcase import index_folder
+from adjax.data.index import index_folder
 from adjax.simulator import (
     FULL,
     GROUND_TRUTH,

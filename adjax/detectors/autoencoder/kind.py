@@ -31,13 +31,19 @@ def fit_many(
     """All trainings as lanes of one program, with checkpoints where there is a folder; see `Kind.engine`."""
     n_lanes, (n_sets, n_rows, _) = len(data), x.shape
     used, own = np.unique(np.stack([data, fold]), axis=1, return_inverse=True)
-    starts = [n_rows * which + np.flatnonzero(weight[left] > 0) for which, left in used.T]
+    if (
+        used.shape[1] == 1
+    ):  # all rows in their places, as `make_autoencoder` takes them: the same order, the same bits
+        starts = [n_rows * used[0, 0] + np.arange(n_rows)]
+    else:
+        starts = [n_rows * which + np.flatnonzero(weight[left] > 0) for which, left in used.T]
     lengths = np.array([len(index) for index in starts], np.int32)
     first = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int32)
     # A window's weight is the same in every fold that has it at all.
+    weights = weight[used[1, 0]] if used.shape[1] == 1 else weight.max(axis=0)
     windows = Windows(
         jnp.asarray(x.reshape(n_sets * n_rows, -1)),
-        jnp.asarray(np.tile(weight.max(axis=0), n_sets)),
+        jnp.asarray(np.tile(weights, n_sets)),
         jnp.asarray(np.concatenate(starts), jnp.int32),
         jnp.zeros(0, jnp.int32),
     )

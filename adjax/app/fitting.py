@@ -1,0 +1,77 @@
+"""What the commands that fit a model share: grouping of recordings, progress, checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from rich.markup import escape
+from rich.progress import Progress
+
+from adjax.data.clips import ClipTable
+from adjax.data.recordings import group_clips
+from adjax.model.extraction import ClipFeatures
+from adjax.model.fit import Watch, checkpoint_folders, fit_model, look_at
+from adjax.model.model import Model
+from adjax.model.spec import ModelSpec
+
+TRAINING = "training"  # folder of an unfinished fit
+
+
+def fit_with_progress(
+    progress: Progress,
+    name: str,
+    spec: ModelSpec,
+    train: tuple[ClipFeatures, ...],
+    *,
+    false_alarm_rate: float,
+    pattern: str | None,
+    checkpoints: Path | None,
+) -> Model:
+    """Fit, with a bar that counts machines and tells of epochs.
+
+    Args:
+        progress: where the bar goes.
+        name: of the model.
+        spec: what to fit.
+        train: features of normal clips, one for each detector.
+        false_alarm_rate: of decisions.
+        pattern: what groups recordings, see `group_clips`; the record of the model keeps by what they were grouped.
+        checkpoints: see `fit_model`.
+    """
+    clips = train[0].clips
+    for machine, found in look_at(train[0]).items():  # before the time is spent
+        for finding in found.findings:
+            text = f"Note: {escape(machine.label)}: {escape(str(finding))}"
+            progress.console.print(text, soft_wrap=True, highlight=False)
+    grouping = group_clips(clips.clips, pattern=pattern)
+    n = sum(len(clips.machines if d.per == "machine" else clips.machine_types) for d in spec.detectors)
+    task = progress.add_task(f"{name}: fitting", total=n)
+    epochs = 0
+
+    def on_step(n_lanes: int, loss: float) -> None:
+        nonlocal epochs
+        epochs += 1
+        progress.update(task, description=f"{name}: fitting, step {epochs}, loss {loss:.3g}")
+
+    watch = Watch(lambda machine: progress.advance(task), on_step)
+    model = fit_model(
+        spec,
+        train,
+        group=grouping.group,
+        false_alarm_rate=false_alarm_rate,
+        checkpoints=checkpoints,
+        watch=watch,
+    )
+    progress.update(task, completed=n)
+    return model.with_about(recordings=grouping.rule)
+
+
+def drop_checkpoints(folder: Path, name: str, clips: ClipTable) -> None:
+    """Delete what a model's fit left for these clips' machines, once the results are safe; nothing else."""
+    for machine in checkpoint_folders(clips):
+        shutil.rmtree(folder / name / machine, ignore_errors=True)
+    for place in (folder / name, folder):
+        with suppress(OSError):  # it is not there, or holds the checkpoints of others
+            place.rmdir()

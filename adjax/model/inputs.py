@@ -1,0 +1,311 @@
+"""Whatever a person has to features: files, folders, tables of clips, sounds in memory, vectors from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adjax.data.clips import Clip, ClipTable, Split
+from adjax.data.descriptors import ClipInfo, describe_file, describe_sound
+from adjax.data.index import index_folder, list_audio
+from adjax.data.layouts import canonical_type
+from adjax.data.rates import resample
+from adjax.features.recipes import FeatureConfig
+from adjax.model.extraction import ClipFeatures, compiled_features, extract
+from adjax.model.spec import ModelSpec, VectorConfig
+from adjax.types import AdjaxError, ClipBatch, ClipError, DataError, MachineId, SettingsError, readable
+
+Features = tuple[ClipFeatures, ...]
+
+
+def gather(
+    spec: ModelSpec,
+    what: Any,
+    *,
+    machine: Any = None,
+    known: Sequence[MachineId] | None = None,
+    sr: int | None = None,
+    cache: Path | None = None,
+    on_clips: Callable[[int], None] | None = None,
+) -> tuple[Features, tuple[AdjaxError, ...]]:
+    """Features of clips for each detector of a specification, and the errors of clips that have none.
+
+    Args:
+        spec: of the model.
+        what: see `Model.score` and `adjax.fit`.
+        machine: whose clips these are: a name, or one for each clip. None: what files say, else the only known one.
+        known: machines of a model that scores; None: the clips are to be trained on.
+        sr: rate of arrays in Hz; None: that of the front end.
+        cache: of features, for files.
+        on_clips: see `extract`.
+
+    Raises:
+        SettingsError: input that the model does not take, or a machine that it does not know.
+        DataError: a folder without recordings, or not one clip for training.
+    """
+    if isinstance(what, ClipFeatures):
+        return (what,) * len(spec.detectors), ()
+    if isinstance(what, (str, os.PathLike)) or (
+        not isinstance(what, (np.ndarray, ClipTable))
+        and len(what)
+        and all(isinstance(one, (str, os.PathLike)) for one in what)
+    ):
+        paths = [Path(what)] if isinstance(what, (str, os.PathLike)) else [Path(one) for one in what]
+        table, errors = _table_of(paths, machine, known)
+        what = ClipTable(tuple(table))
+    else:
+        errors = []
+    if isinstance(what, ClipTable):
+        errors += what.rejected
+        found = extract_for(spec, what, cache=cache, on_clips=on_clips, none_is_fine=known is not None)
+        return found, tuple(errors)
+    split: Split = "train" if known is None else ""
+    if all(isinstance(front_end, VectorConfig) for front_end in spec.front_ends):
+        vectors = _vectors(spec, what, _machines(machine, known, len(what)), split)
+        return (vectors,) * len(spec.detectors), ()
+    sounds = list(what)
+    return _of_sounds(spec, sounds, _machines(machine, known, len(sounds)), sr, split), ()
+
+
+def extract_for(
+    spec: ModelSpec,
+    clips: ClipTable,
+    *,
+    cache: Path | None = None,
+    on_clips: Callable[[int], None] | None = None,
+    none_is_fine: bool = False,
+) -> Features:
+    """Features of clips for each detector of a specification, each front end once; see `extract`.
+
+    Raises:
+        DataError: not one clip can be read.
+        SettingsError: the model takes vectors, not sound.
+    """
+    found: dict[FeatureConfig, ClipFeatures] = {}
+    for front_end in spec.front_ends:
+        if not isinstance(front_end, FeatureConfig):
+            raise SettingsError("this model takes vectors from elsewhere, not recordings")
+        if front_end not in found:
+            found[front_end] = extract(
+                clips,
+                front_end,
+                channel=spec.channel,
+                cache=cache,
+                on_clips=on_clips if not found else None,  # a clip counts once
+                none_is_fine=none_is_fine,
+            )
+    return tuple(found[front_end] for front_end in spec.front_ends if isinstance(front_end, FeatureConfig))
+
+
+def extract_splits(
+    clips: ClipTable,
+    spec: ModelSpec,
+    *,
+    cache: Path | None = None,
+    on_clips: Callable[[int], None] | None = None,
+) -> tuple[Features, Features]:
+    """Features of the training and of the test clips, for each detector.
+
+    Raises:
+        DataError: there are no training or no test clips, or none of them can be read.
+    """
+    parts = {split: clips.select(split=split) for split in ("train", "test")}
+    for split, part in parts.items():
+        if not len(part):
+            raise DataError(f"there are no {split} clips; a data set needs normal train clips and test clips")
+    train, test = (extract_for(spec, part, cache=cache, on_clips=on_clips) for part in parts.values())
+    rejected = tuple(replace(own, failures=(*clips.rejected, *own.failures)) for own in train)
+    return rejected, test
+
+
+def machine_of(name: Any) -> MachineId:
+    """A machine from its name: "pump", "pump/left", or (type, id)."""
+    if isinstance(name, str):
+        machine_type, _, machine_id = name.partition("/")
+        return MachineId(machine_type, machine_id)
+    return MachineId(*name)
+
+
+def find_machine(known: Sequence[MachineId], name: str) -> MachineId:
+    """The machine of that name: "slider id_00", or its id where only one has it.
+
+    Raises:
+        SettingsError: there is none, or several.
+    """
+    found = [m for m in known if name in (m.label, m.machine_id, "/".join(m))]
+    if len(found) != 1:
+        names = ", ".join(m.label for m in known[:20])
+        raise SettingsError(
+            f"machine {name!r}: {'several' if found else 'no'} machines of that name; there are {names}"
+        )
+    return found[0]
+
+
+def clip_of(known: Sequence[MachineId], path: Path, machine: MachineId | None) -> Clip:
+    """A file as a clip of a machine: the one that was named, the only known one, or what folders and name say.
+
+    Raises:
+        ClipError: they fit no known machine, or several.
+    """
+    if machine is not None or len(known) == 1:
+        return Clip(path, *(machine or known[0]), key=readable(path.name))
+    folders = [readable(folder) for folder in path.absolute().parent.parts]
+    types = {canonical_type(folder) for folder in folders}
+    several_types = len({one.machine_type for one in known}) > 1
+    found = [
+        one
+        for one in known
+        if _says_id(one.machine_id, folders, readable(path.stem))
+        and (one.machine_type in types or not (several_types or one.machine_id in ("", ".")))
+    ]
+    longest = max((len(one.machine_id) for one in found), default=0)
+    best = [one for one in found if len(one.machine_id) == longest]
+    if len(best) != 1:
+        names = ", ".join(one.label for one in known[:8])
+        raise ClipError(
+            path,
+            f"its name and folders do not tell which machine it is of; say --machine NAME, one of: {names}"
+            + (", ..." if len(known) > 8 else ""),
+        )
+    return Clip(path, *best[0], key=readable(path.name))
+
+
+def _says_id(machine_id: str, folders: list[str], stem: str) -> bool:
+    """Whether folders or name hold a machine's id: "id_00" in the name, "hall 1/pump 2" as folders."""
+    if machine_id in ("", "."):
+        return True
+    parts = machine_id.split("/")
+    inside = any(folders[i : i + len(parts)] == parts for i in range(len(folders)))
+    return inside or re.search(rf"(?<![0-9A-Za-z]){re.escape(machine_id)}(?![0-9A-Za-z])", stem) is not None
+
+
+def _table_of(
+    paths: Sequence[Path], machine: Any, known: Sequence[MachineId] | None
+) -> tuple[list[Clip], list[AdjaxError]]:
+    """Clips of files and folders; errors of those that belong to no machine."""
+    errors: list[AdjaxError] = []
+    if known is None and len(paths) == 1 and paths[0].is_dir() and machine is None:
+        table = index_folder(paths[0])
+        return list(table.select(split="train")), list(table.rejected)
+    files = list(expand(paths, errors))
+    named = None if machine is None else _machines(machine, known, len(files))
+    clips = []
+    for i, path in enumerate(files):
+        try:
+            if known is None:
+                clips.append(
+                    Clip(path, *(named[i] if named else MachineId("machine")), split="train", label=0)
+                )
+            else:
+                clips.append(clip_of(known, path, named[i] if named else None))
+        except ClipError as error:
+            errors.append(error)
+    if known is None and not clips:
+        raise DataError("there are no recordings to train on; give a folder of normal ones, or files")
+    return clips, errors
+
+
+def expand(paths: Sequence[Path], errors: list[AdjaxError]) -> Iterator[Path]:
+    """Files as given, and all recordings in folders, sorted; an error for a folder that holds none."""
+    for path in paths:
+        if os.path.isdir(path):
+            inside = list_audio(path)
+            if not inside:
+                errors.append(ClipError(path, "holds no recordings; give a folder with some"))
+            yield from inside
+        else:
+            yield path
+
+
+def _machines(machine: Any, known: Sequence[MachineId] | None, n: int) -> list[MachineId]:
+    """One for each of n clips."""
+    if machine is None:
+        if known is not None and len(known) > 1:
+            names = ", ".join(one.label for one in known[:8])
+            raise SettingsError(f"whose clips are these? give machine=NAME, one of: {names}")
+        return [known[0] if known else MachineId("machine")] * n
+    if isinstance(machine, (str, MachineId)):
+        machine = [machine] * n
+    if len(machine) != n:
+        raise SettingsError(f"{len(machine)} machines for {n} clips: give one name, or one for each clip")
+    if known is None:
+        return [machine_of(one) for one in machine]
+    return [
+        one if one in known else find_machine(known, one if isinstance(one, str) else "/".join(one))
+        for one in machine
+    ]
+
+
+def _vectors(spec: ModelSpec, what: Any, machines: list[MachineId], split: Split) -> ClipFeatures:
+    rows = np.asarray(what, np.float32)
+    wanted = spec.front_ends[0].n_features
+    if rows.ndim != 2 or rows.shape[1] != wanted:
+        raise SettingsError(
+            f"vectors of shape {rows.shape}: this model takes (n_clips, {wanted}), one row for each clip"
+        )
+    clips = [
+        Clip(Path(f"vector {i}"), *own, split=split, label=0 if split else None, key=f"vector {i}")
+        for i, own in enumerate(machines)
+    ]
+    return ClipFeatures(ClipTable(tuple(clips)), rows, np.arange(len(rows) + 1))
+
+
+def _of_sounds(
+    spec: ModelSpec, sounds: list[Any], machines: list[MachineId], sr: int | None, split: Split
+) -> Features:
+    """Features of arrays of samples; each is computed by itself, at its own length."""
+    clips, errors, good = [], [], []
+    for i, (own, sound) in enumerate(zip(machines, sounds, strict=True)):
+        sound, name = np.asarray(sound), f"clip {i}"
+        if sound.ndim != 1 or not sound.size or not np.issubdtype(sound.dtype, np.floating):
+            reason = f"is {sound.dtype}{list(sound.shape)}; give one channel of float samples, (n_samples,), in [-1, 1]"
+            errors.append(ClipError(name, reason))
+        elif not np.isfinite(sound).all():
+            errors.append(ClipError(name, "holds NaN or infinite samples; leave it out"))
+        else:
+            clips.append(Clip(Path(name), *own, split=split, label=0 if split else None, key=name))
+            good.append(np.asarray(sound, np.float32))
+    found: dict[Any, ClipFeatures] = {}
+    for front_end in spec.front_ends:
+        if not isinstance(front_end, FeatureConfig):
+            raise SettingsError("this model fuses sound and vectors; give features of each, see fit_model")
+        if front_end not in found:
+            compute, rows, infos = compiled_features(front_end), [], []
+            for sound in good:
+                own_sound = sound if sr in (None, front_end.sr) else resample(sound, sr, front_end.sr)
+                batch = ClipBatch(own_sound[None], np.array([len(own_sound)], np.int32))  # type: ignore[arg-type]
+                rows.append(compute(batch)[0][: front_end.n_rows(len(own_sound))])
+                infos.append(_describe(sound, own_sound, sr or front_end.sr, front_end.sr))
+            offsets = np.concatenate([[0], np.cumsum([len(one) for one in rows])]).astype(np.int64)
+            empty = np.zeros((0, front_end.n_features), np.float32)
+            found[front_end] = ClipFeatures(
+                ClipTable(tuple(clips)),
+                np.concatenate([empty, *rows]),
+                offsets,
+                tuple(errors),
+                infos=tuple(infos),
+            )
+    return tuple(found[front_end] for front_end in spec.front_ends)
+
+
+def _describe(sound: np.ndarray, at_rate: np.ndarray, sr_given: int, sr: int) -> ClipInfo:
+    """What an array looks like, as a file of one channel."""
+    of_file, of_sound = describe_file(sound, sr_given), describe_sound(at_rate)
+    return ClipInfo(
+        sr_file=sr_given,
+        n_channels=1,
+        n_samples=len(sound),
+        codec="array",
+        recovered=0,
+        channel_db=0.0,
+        channel_corr=1.0,
+        sr=sr,
+        **of_file._asdict(),
+        **of_sound._asdict(),
+    )
