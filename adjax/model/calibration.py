@@ -141,8 +141,10 @@ def calibrate(
 ) -> tuple[Calibration, list[np.ndarray]]:
     """Learn what held-out normal clips score.
 
-    A held-out clip is itself judged by the others alone, as a new clip will be judged by all of them: its own score has
-    no part in the centre, the spread and the ranks that it meets.
+    With several parts, a held-out clip is itself judged by the others alone, as a new clip will be judged by all of
+    them: its own score has no part in the centre, the spread and the ranks that it meets. One part alone is only ranked,
+    and must then be scaled as a new clip's is: where a few clips score far above all others, leaving one out shifts the
+    bulk by more than it is wide.
 
     Args:
         parts: for each machine (n_clips, n_parts) float raw parts of its clips, each from a fit without it, all finite;
@@ -169,7 +171,9 @@ def calibrate(
     tail, part_tail = np.ones(n_machines), np.ones((n_machines, n_parts))
     held_out = []
     for m, own in enumerate(parts):
-        z = _without_itself(own, totals[m] - squares[m], counts[m] - freedom[m])
+        z = (own - centre[m]) / spread[m]  # one part keeps its order: its ranks are those of the raw scores
+        if n_parts > 1:
+            z = _without_itself(own, totals[m] - squares[m], counts[m] - freedom[m])
         fused = _fuse_held_out(fusion, z)
         held_out.append(fused)
         part_scores[m, : len(z)] = np.sort(z, axis=0)
