@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +18,25 @@ import numpy as np
 
 from adjax.types import SettingsError
 
-STRATEGIES = ("auto", "map", "vmap")
+Strategy = Literal["auto", "map", "vmap"]
+STRATEGIES = get_args(Strategy)
+
+
+def on_cpu() -> bool:
+    """Whether JAX's default backend is the CPU: for code that runs here and now, on the host.
+
+    Never inside traced code, which may be lowered here for another platform: there `jax.lax.platform_dependent`.
+    """
+    return jax.default_backend() == "cpu"
+
+
+def strategy_here(strategy: Strategy) -> Strategy:
+    """What "auto" means where a program runs here and now: one trace then does."""
+    return strategy if strategy != "auto" else "map" if on_cpu() else "vmap"
 
 
 def map_clips(
-    fn: Callable[[Any], Any], batch: Any, *, strategy: str = "auto", batch_size: int | None = None
+    fn: Callable[[Any], Any], batch: Any, *, strategy: Strategy = "auto", batch_size: int | None = None
 ) -> Any:
     """Apply a function of one clip to every clip of a batch.
 
@@ -31,8 +45,8 @@ def map_clips(
             `ClipBatch(samples (n_samples,), n_valid ())`; for a bare array one row.
         batch: pytree of arrays with a common leading axis (n_clips, ...).
         strategy: "map" goes through the clips one by one (`jax.lax.map`): the working set stays in a CPU's
-            cache. "vmap" takes all at once: right on a GPU or TPU. "auto" is "map" when JAX's default backend
-            is the CPU and "vmap" elsewhere. Static.
+            cache. "vmap" takes all at once: right on a GPU or TPU. "auto" is "map" where the program is lowered
+            for a CPU and "vmap" elsewhere; `fn` is traced for both. Static.
         batch_size: clips taken at once, to bound the memory of "vmap"; None: all of them. Static; "map"
             ignores it.
 
@@ -47,17 +61,20 @@ def map_clips(
         raise SettingsError(f"strategy={strategy!r} is not one of {STRATEGIES}")
     if batch_size is not None and batch_size < 1:
         raise SettingsError(f"batch_size={batch_size} must be at least 1")
-    if strategy == "auto":
-        strategy = "map" if jax.default_backend() == "cpu" else "vmap"
-    if strategy == "map":
+
+    def one_by_one(batch: Any) -> Any:
         return jax.lax.map(fn, batch)
-    if batch_size is None:
-        return jax.vmap(fn)(batch)
-    return jax.lax.map(fn, batch, batch_size=batch_size)
+
+    def at_once(batch: Any) -> Any:
+        return jax.vmap(fn)(batch) if batch_size is None else jax.lax.map(fn, batch, batch_size=batch_size)
+
+    if strategy == "auto":
+        return jax.lax.platform_dependent(batch, cpu=one_by_one, default=at_once)
+    return one_by_one(batch) if strategy == "map" else at_once(batch)
 
 
 def compile_clips(
-    fn: Callable[[Any], Any], *, strategy: str = "auto", n_parts: int | None = None
+    fn: Callable[[Any], Any], *, strategy: Strategy = "auto", n_parts: int | None = None
 ) -> Callable[[Any], Any]:
     """Compile a function of one clip into a function of a batch that keeps the whole machine busy.
 
@@ -81,7 +98,7 @@ def compile_clips(
         raise SettingsError(f"n_parts={n_parts} must be at least 1")
     if strategy not in STRATEGIES:
         raise SettingsError(f"strategy={strategy!r} is not one of {STRATEGIES}")
-    compiled = jax.jit(functools.partial(map_clips, fn, strategy=strategy))
+    compiled = jax.jit(functools.partial(map_clips, fn, strategy=strategy_here(strategy)))
     return lambda batch: in_parts(compiled, batch, n_parts)
 
 
@@ -96,7 +113,7 @@ def in_parts(compiled: Callable[[Any], Any], batch: Any, n_parts: int | None = N
     Returns:
         NumPy arrays.
     """
-    n_parts = n_parts or (n_cores() if jax.default_backend() == "cpu" else 1)
+    n_parts = n_parts or (n_cores() if on_cpu() else 1)
     n_clips = len(jax.tree.leaves(batch)[0])
     size = -(-n_clips // n_parts)
 

@@ -15,6 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 from jax import Array
 
+AnyArray = Any  # NumPy's on the host, JAX's in a program: pytrees that live on both sides
+
 # Codes of `FitInfo.status`. A compiled fit cannot raise, so it reports.
 CONVERGED = 0
 MAX_ITER = 1
@@ -52,9 +54,9 @@ class FitInfo(NamedTuple):
         status: () int32, one of CONVERGED, MAX_ITER, NOT_FINITE, COLLAPSED, REGULARIZED.
     """
 
-    objective: Array
-    n_steps: Array
-    status: Array
+    objective: AnyArray
+    n_steps: AnyArray
+    status: AnyArray
 
 
 class MachineId(NamedTuple):
@@ -87,12 +89,12 @@ class Training(NamedTuple):
         seed: (n_machines,) uint32, `MachineId.seed` of each machine.
     """
 
-    rows: Array
-    weight: Array
-    clip: Array
-    machine: Array
-    domain: Array
-    seed: Array
+    rows: AnyArray
+    weight: AnyArray
+    clip: AnyArray
+    machine: AnyArray
+    domain: AnyArray
+    seed: AnyArray
 
 
 class RowDetector(NamedTuple):

@@ -12,9 +12,11 @@ from rich.progress import Progress
 from adjax.data.clips import ClipTable
 from adjax.data.recordings import group_clips
 from adjax.model.extraction import ClipFeatures
-from adjax.model.fit import Watch, checkpoint_folders, fit_model, look_at
+from adjax.model.fit import checkpoint_folders, fit_model
+from adjax.model.fit_detector import Watch
 from adjax.model.model import Model
 from adjax.model.spec import ModelSpec
+from adjax.model.usable import look_at
 
 TRAINING = "training"  # folder of an unfinished fit
 

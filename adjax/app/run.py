@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -29,6 +30,7 @@ from adjax.model.spec import ModelSpec, everything
 from adjax.report.folder import FAILURES, write_figures, write_run
 from adjax.report.tables import decisions_table, fits_table, results_table, summarise
 from adjax.store import hold
+from adjax.types import readable
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def run(command: Run, console: Console) -> bool:
 def _run(command: Run, console: Console) -> bool:
     clock = Clock()
     specs = command.models()
-    root, source = command.data, {"kind": "folder", "root": str(command.data)}
+    root = command.data
+    source: dict[str, Any] = {"kind": "folder", "root": readable(str(root))}
     if root is None:
         root = _synthetic_data(command, console, clock)
         source = {"kind": "synthetic", "size": "small", "snr_db": command.snr_db, "seed": command.seed}
@@ -93,7 +96,7 @@ def _run(command: Run, console: Console) -> bool:
     if not len(clips.select(split="test")) and len(clips.select(split="train")):
         clips = hold_out_test(clips, command.group)
     print_understood(console, clips)
-    counts = {f"{split}_clips": len(clips.select(split=split)) for split in ("train", "test")}  # type: ignore[arg-type]
+    counts = {f"{split}_clips": len(clips.select(split=split)) for split in ("train", "test")}
     features = _features(command, specs, clips, console, clock)
     found: dict[Path, tuple[Model, Result]] = {}
     for name, spec in specs.items():
@@ -127,8 +130,8 @@ def _run(command: Run, console: Console) -> bool:
         print_flags(console, result)
         if not summaries:
             console.print(
-                "No AUC and no figures: the test clips have no labels of both kinds (give them with --labels FILE, or put "
-                "anomalous clips into test/ or abnormal/)."
+                "No AUC and no figures: the test clips have no labels of both kinds (give them with --labels FILE, or "
+                "put anomalous clips into test/ or abnormal/)."
             )
         try:  # after everything is safe: a figure never costs a result
             pictures += write_figures(out, model=model, result=result, summaries=summaries)
@@ -189,7 +192,7 @@ def hold_out_test(clips: ClipTable, pattern: str | None) -> ClipTable:
     test = held_out_split(machine, group_clips(clips.clips, pattern=pattern).group)
     chosen = [replace(clip, split="test") if own else clip for clip, own in zip(clips, test, strict=True)]
     note = (
-        f"there are no test clips: {int(test.sum())} of the {len(clips)} normal clips are kept out of training and tested, which "
-        "shows false alarms and nothing else; adjax train makes a model of all of them"
+        f"there are no test clips: {int(test.sum())} of the {len(clips)} normal clips are kept out of training and "
+        "tested, which shows false alarms and nothing else; adjax train makes a model of all of them"
     )
     return replace(clips, clips=tuple(chosen), notes=(*clips.notes, note))

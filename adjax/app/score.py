@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -105,7 +106,7 @@ def _worst(first: Result | None, second: Result) -> Result:
     """The worst clips of both, so that a table needs no more than those."""
     parts = [second] if first is None else [first, second]
     clips = [clip for part in parts for clip in part.clips]
-    numbers = {
+    numbers: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("scores", "p_values", "extrapolated", "decisions", "parts", "comparable")
     }

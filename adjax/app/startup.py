@@ -14,7 +14,7 @@ def cache_compilations() -> None:
     """Keep compiled programs in the user's own cache folder; not where others may write, for programs are code."""
     import jax
 
-    if jax.config.jax_compilation_cache_dir:  # the user has chosen
+    if getattr(jax.config, "jax_compilation_cache_dir", None):  # the user has chosen
         return
     folder = default_folder() / FOLDER
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,7 +117,7 @@ class SweepCommand:
             name, equals, values = text.partition("=")
             if not equals:
                 raise SettingsError(f"--set {text!r}: write NAME=VALUE,VALUE, such as n_components=1,2,4")
-            where = "config" if name in kind.config.__dataclass_fields__ else "hyper"
+            where = "config" if name in {f.name for f in fields(kind.config)} else "hyper"
             axes[f"{where}.{name}"] = [parse_setting(name, value, [kind]) for value in values.split(",")]
         axes["seed"] = range(self.seed, self.seed + self.seeds)
         return axes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import numpy as np
 from jax import Array
@@ -9,7 +11,7 @@ from jax import numpy as jnp
 from jax.typing import ArrayLike
 
 from adjax.features.stft import check_power, spectrogram
-from adjax.features.strategy import Dft, Filterbank, choose
+from adjax.features.strategy import Dft, Filterbank, compute
 from adjax.types import SettingsError
 
 NORMS = ("slaney", None)
@@ -152,19 +154,24 @@ def mel_spectrogram(
         n_valid=n_valid,
         dft=dft,
     )
-    return _sum_bands(energies, filters, choose("filterbank", filterbank))
+    forms = {"banded": partial(_sum_banded, filters), "dense": partial(_sum_dense, filters)}
+    return compute("filterbank", filterbank, forms, energies)
 
 
-def _sum_bands(energies: Array, filters: np.ndarray, form: str) -> Array:
+def _sum_dense(filters: np.ndarray, energies: Array) -> Array:
     """(n_frames, n_bins) energies times the transpose of the (n_mels, n_bins) filters: (n_frames, n_mels)."""
-    n_groups = max(1, len(filters) // _BANDS_TOGETHER) if form == "banded" else 1
+    weights = jnp.asarray(filters.T, dtype=energies.dtype)
+    # Accelerators would round the product to TF32 or bf16: visible in decibels.
+    return jnp.matmul(energies, weights, precision=jax.lax.Precision.HIGHEST)
+
+
+def _sum_banded(filters: np.ndarray, energies: Array) -> Array:
+    """The same, a group of neighbouring bands after the other, with the bins that they hold."""
     products = []
-    for group in np.array_split(filters, n_groups):
+    for group in np.array_split(filters, max(1, len(filters) // _BANDS_TOGETHER)):
         held = np.flatnonzero(group.any(axis=0))
-        bins = slice(held[0], held[-1] + 1) if form == "banded" else slice(None)
-        weights = jnp.asarray(group[:, bins].T, dtype=energies.dtype)
-        # Accelerators would round the product to TF32 or bf16: visible in decibels.
-        products.append(jnp.matmul(energies[:, bins], weights, precision=jax.lax.Precision.HIGHEST))
+        bins = slice(held[0], held[-1] + 1)
+        products.append(_sum_dense(group[:, bins], energies[:, bins]))
     return jnp.concatenate(products, axis=1)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import jax
-import numpy as np
 from jax import Array
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
 from adjax.features._numerics import safe_power
 from adjax.features.framing import frame, get_window
-from adjax.features.strategy import Dft, choose
+from adjax.features.strategy import Dft, real_dft
 from adjax.types import SettingsError
 
 
@@ -54,16 +52,7 @@ def stft(
     hop_length = max(1, win_length // 4) if hop_length is None else hop_length
     window_values = get_window(window, win_length, n_fft)
     frames = frame(y, n_fft=n_fft, hop_length=hop_length, center=center, pad_mode=pad_mode, n_valid=n_valid)
-    if choose("dft", dft) == "fft":
-        return jnp.fft.rfft(frames * jnp.asarray(window_values, dtype=frames.dtype)[None, :], axis=1)
-    # The angle's product is reduced in integers: float64 would lose digits of large multiples of 2π.
-    turns = np.outer(np.arange(n_fft), np.arange(1 + n_fft // 2)) % n_fft / n_fft
-    waves = window_values[:, None] * np.exp(-2j * np.pi * turns)
-    real, imaginary = (
-        jnp.matmul(frames, jnp.asarray(part, frames.dtype), precision=jax.lax.Precision.HIGHEST)
-        for part in (waves.real, waves.imag)
-    )
-    return jax.lax.complex(real, imaginary)
+    return real_dft(frames * jnp.asarray(window_values, dtype=frames.dtype)[None, :], axis=1, dft=dft)
 
 
 def spectrogram(

@@ -1,4 +1,4 @@
-"""Which form of the same computation pays on which platform; chosen here, overridden by a static argument.
+"""Which form of the same computation pays on which platform; chosen where a program is lowered, or by the caller.
 
 Measured on two CPU cores (10 s clips, 1024 / 512 / 128): the FFT beats the DFT as a matrix product, and two real
 frames in one complex FFT, or one in a complex FFT of half the length, cost more in shuffling than they save. Of the
@@ -9,33 +9,68 @@ whole product are the default on a GPU, and on a TPU, whose FFT is slow, product
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
 
-import jax
+import numpy as np
+from jax import Array, lax
+from jax import numpy as jnp
 
 from adjax.types import SettingsError
 
 Dft = Literal["auto", "fft", "matmul"]
 Filterbank = Literal["auto", "banded", "dense"]
 
-_CHOICES = {"dft": ("fft", "matmul"), "filterbank": ("banded", "dense")}
+# By the platform that a program is lowered for, which need not be the one that lowers it (see `jax.export`).
 _BEST = {
-    "cpu": {"dft": "fft", "filterbank": "banded"},
-    "gpu": {"dft": "fft", "filterbank": "dense"},
-    "tpu": {"dft": "matmul", "filterbank": "dense"},
+    "dft": {"tpu": "matmul", "default": "fft"},
+    "filterbank": {"cpu": "banded", "default": "dense"},
 }
 
 
-def choose(what: str, wanted: str) -> str:
-    """The form to use: the wanted one, or for "auto" what suits JAX's default backend.
+def compute(what: str, wanted: str, forms: Mapping[str, Callable[..., Any]], *arguments: Any) -> Any:
+    """One of the forms of the arguments: the wanted one, or for "auto" what suits the platform.
 
     Args:
         what: "dft" or "filterbank".
-        wanted: "auto" or one of its forms.
+        wanted: "auto" or the name of a form; static.
+        forms: name -> function of the arguments; all return the same shapes.
+        *arguments: arrays.
 
     Raises:
         SettingsError: an unknown form.
     """
-    if wanted != "auto" and wanted not in _CHOICES[what]:
-        raise SettingsError(f"{what}={wanted!r} is not one of {('auto', *_CHOICES[what])}")
-    return _BEST.get(jax.default_backend(), _BEST["gpu"])[what] if wanted == "auto" else wanted
+    if wanted == "auto":
+        return lax.platform_dependent(
+            *arguments, **{platform: forms[name] for platform, name in _BEST[what].items()}
+        )
+    if wanted not in forms:
+        raise SettingsError(f"{what}={wanted!r} is not one of {('auto', *forms)}")
+    return forms[wanted](*arguments)
+
+
+def real_dft(x: Array, *, axis: int = -1, dft: Dft = "auto") -> Array:
+    """`jnp.fft.rfft(x, axis=axis)`, by an FFT or by a product with a matrix of cosines and sines in full float32."""
+    forms = {"fft": partial(jnp.fft.rfft, axis=axis), "matmul": partial(_real_dft_by_product, axis=axis)}
+    return compute("dft", dft, forms, x)
+
+
+def _real_dft_by_product(x: Array, axis: int) -> Array:
+    x = jnp.moveaxis(x, axis, -1)
+    real, imaginary = (
+        jnp.matmul(x, wave, precision=lax.Precision.HIGHEST) for wave in _waves(x.shape[-1], x.dtype)
+    )
+    return jnp.moveaxis(lax.complex(real, imaginary), -1, axis)
+
+
+def _waves(n: int, dtype: Any) -> tuple[Array, Array]:
+    """(n, 1 + n // 2) cosines, and minus the sines.
+
+    Computed, not a NumPy constant: megabytes of it would lie in the programs of the platforms that do without.
+    """
+    times, bins = (jnp.arange(size, dtype=jnp.uint32) for size in (n, 1 + n // 2))
+    # Turns as integers, and less than half a turn either way: the angle then rounds to the last place.
+    turns = ((times[:, None] * bins[None, :]) % n).astype(jnp.int32)
+    angles = jnp.where(2 * turns > n, turns - n, turns).astype(dtype) * (2 * np.pi / n)
+    return jnp.cos(angles), -jnp.sin(angles)

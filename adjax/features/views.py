@@ -14,6 +14,7 @@ from jax import numpy as jnp
 
 from adjax.features._numerics import safe_divide, weights_or_ones
 from adjax.features.pooling import gwrp, mean_pool, percentile_pool, std_pool
+from adjax.features.strategy import real_dft
 
 VIEWS = ("mean", "spread", "loud", "peaks", "rhythm")
 GROUP = 8  # mel bands that share an envelope, and modulation bands of each: as many numbers as mel bands
@@ -73,7 +74,7 @@ def envelope_spectrum(log_mel: Array, weight: Array | None = None) -> Array:
     hann = 0.5 - 0.5 * jnp.cos(2.0 * np.pi * place / jnp.maximum(length - 1, 1))
     hann = jnp.where(place < length, hann, 0.0).astype(log_mel.dtype)
     windows = envelopes[starts[:, None] + np.arange(WINDOW)[None, :]] * hann[None, :, None]
-    spectrum = jnp.fft.rfft(windows, axis=1)
+    spectrum = real_dft(windows, axis=1)
     power = spectrum.real**2 + spectrum.imag**2  # (n_windows, WINDOW // 2 + 1, n_groups)
     whole = ((starts == 0) | (starts + WINDOW <= n_real)).astype(power.dtype)
     power = (whole[:, None, None] * power).sum(axis=0) / whole.sum()

@@ -62,5 +62,6 @@ def fit(
     features, errors = gather(spec, what, machine=machine, sr=sr, cache=cache)
     if group is None or isinstance(group, str):
         group = group_clips(features[0].clips.clips, pattern=group).group
-    features = tuple(replace(own, failures=(*errors, *own.failures)) for own in features)
-    return fit_model(spec, features, group=group, false_alarm_rate=false_alarm_rate)
+    fitted = fit_model(spec, features, group=group, false_alarm_rate=false_alarm_rate)
+    record = replace(fitted.record, failures=(*errors, *fitted.record.failures))
+    return replace(fitted, record=record)

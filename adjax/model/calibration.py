@@ -2,9 +2,9 @@
 
 Every part is centred and scaled by the held-out clips of its machine, the parts are fused, and the fused score is
 ranked among those of the held-out clips. Ranks need no assumption but exchangeability (split conformal prediction, Vovk
-et al. 2005; with folds cross-conformal, Vovk 2015): of normal clips like those, no more than a share p gets a p-value of p
-or less. So n held-out clips cannot say less than 1/(n + 1); beyond them an exponential tail goes on, and is marked as
-extrapolated.
+et al. 2005; with folds cross-conformal, Vovk 2015): of normal clips like those, no more than a share p gets a p-value
+of p or less. So n held-out clips cannot say less than 1/(n + 1); beyond them an exponential tail goes on, and is
+marked as extrapolated.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from adjax.model.spec import Fusion
+from adjax.types import AnyArray
 
 MIN_CLIPS = 3  # of a machine: with one held out, two are left
 MIN_SPREAD = 1e-3  # of a part whose normal clips are all alike
@@ -38,14 +39,14 @@ class Calibration(NamedTuple):
         false_alarm_rate: () in (0, 1), at which a clip is called anomalous.
     """
 
-    centre: Array
-    spread: Array
-    part_scores: Array
-    scores: Array
-    n_held_out: Array
-    tail: Array
-    part_tail: Array
-    false_alarm_rate: Array
+    centre: AnyArray
+    spread: AnyArray
+    part_scores: AnyArray
+    scores: AnyArray
+    n_held_out: AnyArray
+    tail: AnyArray
+    part_tail: AnyArray
+    false_alarm_rate: AnyArray
 
 
 class Judged(NamedTuple):
@@ -55,7 +56,7 @@ class Judged(NamedTuple):
         score: () float, higher = more anomalous. Calibrated: 0 is a typical normal clip of the machine, 1 as far above
             it as the higher half of normal clips is on average (fusion "max" and "mean").
         p_value: () the chance that a normal clip of this machine scores at least as high; NaN without calibration.
-        extrapolated: () bool, whether the score lies beyond all held-out ones, so that the p-value rests on a fitted tail.
+        extrapolated: () bool, whether the score lies beyond all held-out ones: the p-value then rests on a fitted tail.
         decision: () int32, 1 anomalous, 0 normal, -1 undecided (not calibrated, or no score).
         parts: (n_parts,) what was fused: centred and scaled (raw without calibration).
         part_p_values: (n_parts,) of each part by itself.
@@ -133,7 +134,7 @@ def no_calibration(n_machines: int, n_parts: int, false_alarm_rate: float) -> Ca
         ones[:, 0],
         ones,
         np.float32(false_alarm_rate),
-    )  # type: ignore[arg-type]  # NumPy: a model lies on the host until it scores
+    )
 
 
 def calibrate(
@@ -180,11 +181,10 @@ def calibrate(
         scores[m, : len(z)] = np.sort(fused)
         tail[m] = _mean_excess(fused)
         part_tail[m] = [_mean_excess(column) for column in z.T]
-    numbers = (centre, spread, part_scores, scores, tail, part_tail)
-    centre, spread, part_scores, scores, tail, part_tail = (x.astype(np.float32) for x in numbers)
     count = np.array([len(own) for own in parts], np.int32)
-    leaves: tuple[Any, ...] = (centre, spread, part_scores, scores, count, tail, part_tail)
-    return Calibration(*leaves, np.float32(false_alarm_rate)), held_out  # type: ignore[arg-type]
+    numbers = (centre, spread, part_scores, scores, count, tail, part_tail, false_alarm_rate)
+    leaves: list[Any] = [x if x is count else np.asarray(x, np.float32) for x in numbers]
+    return Calibration(*leaves), held_out
 
 
 def _upper_squares(parts: np.ndarray, centre: np.ndarray) -> np.ndarray:

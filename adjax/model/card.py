@@ -28,8 +28,8 @@ def model_card(model: Model) -> str:
             "## False alarms",
             "",
             "A clip whose score lies above the threshold is called anomalous. The model decides at a rate of "
-            f"{model.false_alarm_rate:g}: about so many *normal* clips of these machines will be called anomalous. Thresholds "
-            "marked with * lie beyond all held-out clips and rest on a fitted tail.",
+            f"{model.false_alarm_rate:g}: about so many *normal* clips of these machines will be called anomalous. "
+            "Thresholds marked with * lie beyond all held-out clips and rest on a fitted tail.",
             "",
         ]
         lines += ["| machine | " + " | ".join(f"{rate:.1%}" for rate in RATES) + " |"]

@@ -27,7 +27,7 @@ from adjax.data.clips import Clip, ClipTable
 from adjax.data.descriptors import ClipInfo
 from adjax.data.loader import LoadedBatch, describe, load_batches, scan
 from adjax.features.recipes import FeatureConfig, make_features
-from adjax.types import ClipBatch, ClipError, DataError
+from adjax.types import ClipBatch, ClipError, DataError, MachineId
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class ClipFeatures:
     def where(self, keep: Callable[[Clip], bool]) -> ClipFeatures:
         """The clips that `keep` chooses; their rows are not copied where they lie together."""
         return self.at([i for i, clip in enumerate(self.clips) if keep(clip)])
+
+    def of_machine(self, machine: MachineId) -> ClipFeatures:
+        """The clips of one machine."""
+        return self.where(lambda clip: clip.machine == machine)
 
     def at(self, chosen: list[int]) -> ClipFeatures:
         """The clips in these places of the table; see `where`."""

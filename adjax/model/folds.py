@@ -35,7 +35,7 @@ def fold_of_clips(machine: np.ndarray, group: np.ndarray, n_folds: int) -> np.nd
 
 
 def held_out_split(machine: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """(n,) bool, the clips that a split keeps out of the model: a fifth of each machine, in blocks, and at least two."""
+    """(n,) bool, the clips that a split keeps out of the model: a fifth of each machine, in blocks, at least two."""
     fold = fold_of_clips(machine, group, 2 * SPLIT_OF)
     held_out = np.zeros(len(machine), bool)
     for own in np.unique(machine):

@@ -59,8 +59,8 @@ def load_model(folder: Path | str) -> Model:
     if settings["format"] > FORMAT:
         theirs = settings.get("record", {}).get("versions", {}).get("adjax", "a newer version")
         raise StoreError(
-            f"{folder}: was written by adjax {theirs} in format {settings['format']}, this version reads up to {FORMAT}; "
-            "update adjax (pip install --upgrade adjax)"
+            f"{folder}: was written by adjax {theirs} in format {settings['format']}, this version reads up "
+            f"to {FORMAT}; update adjax (pip install --upgrade adjax)"
         )
     try:
         spec = specs.from_json(settings["spec"])

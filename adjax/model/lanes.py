@@ -1,4 +1,4 @@
-"""All fits of one group of machines, as lanes of few compiled programs: the model itself and those with clips held out."""
+"""All fits of one group of machines, as lanes of few compiled programs: the model, and those with clips held out."""
 
 from __future__ import annotations
 
@@ -148,9 +148,9 @@ def _check_enough(
     if min(fewest, int(n_vectors.min())) < needed:
         name = machines[int(n_vectors.argmin())].label
         raise FitError(
-            f"{name} has {min(fewest, int(n_vectors.min()))} training vectors in {n_clips} clips (those that are held out "
-            f"aside), the {spec.kind} needs at least {needed}: add normal clips of this machine, or fit one model for "
-            "each type"
+            f"{name} has {min(fewest, int(n_vectors.min()))} training vectors in {n_clips} clips (without those that "
+            f"are held out), the {spec.kind} needs at least {needed}: add normal clips of this machine, or fit one "
+            "model for each type"
         )
 
 

@@ -109,8 +109,8 @@ class Model:
         known = ", ".join(machine.label for machine in self.machines[:8])
         raise ClipError(
             clip.path,
-            f"its machine, {clip.machine.label}, is not in the model, which knows {known}; say whose it is, or train the model "
-            "with normal clips of it",
+            f"its machine, {clip.machine.label}, is not in the model, which knows {known}; say whose it is, or train "
+            "the model with normal clips of it",
         )
 
     def score(
@@ -199,15 +199,15 @@ class Model:
             column += width
         known = place >= 0
         good = known & np.isfinite(parts).all(axis=1)
-        for i in np.flatnonzero(known & ~good):
-            finite = all(np.isfinite(own.at([int(i)]).rows).all() for own in every)
+        for i in np.flatnonzero(known & ~good).tolist():
+            finite = all(np.isfinite(own.at([i]).rows).all() for own in every)
             n_rows = min(int(np.diff(own.offsets)[i]) for own in every)
             reason = (
                 f"{n_rows} frames are too few for a score; give a longer clip"
                 if finite
                 else "its features are not finite: scale the samples to [-1, 1]"
             )
-            failures.append(ClipError(clips[int(i)].path, reason))
+            failures.append(ClipError(clips[i].path, reason))
         return self._result(
             every[0].at(np.flatnonzero(good).tolist()), place[good], parts[good], failures, notes
         )

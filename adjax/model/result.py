@@ -38,8 +38,8 @@ class Result:
     Attributes:
         clips: the clips that have a score.
         scores: (n_clips,) float64, higher = more anomalous, all finite.
-        p_values: (n_clips,) float64 in (0, 1], the chance that a normal clip of the machine scores at least as high; NaN
-            of a model without calibration.
+        p_values: (n_clips,) float64 in (0, 1], the chance that a normal clip of the machine scores at least as high;
+            NaN of a model without calibration.
         extrapolated: (n_clips,) bool, whether the p-value rests on the tail beyond all held-out scores.
         decisions: (n_clips,) int, ANOMALOUS, NORMAL or UNDECIDED.
         part_names: (n_parts,) of what was fused.

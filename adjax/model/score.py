@@ -17,7 +17,7 @@ from adjax.features.recipes import FeatureConfig, make_frames, make_rows
 from adjax.model.calibration import Calibration, Judged, judge
 from adjax.model.lift import make_detector
 from adjax.model.spec import DetectorSpec, ModelSpec
-from adjax.types import SettingsError
+from adjax.types import AnyArray, SettingsError
 
 ClipScore = Judged
 _STEPS = 16  # of the path along which an explanation adds up gradients
@@ -34,10 +34,10 @@ class DetectorParams(NamedTuple):
         typical: (n_machines, n_bands) mean frame of normal clips, from which explanations start; NaN where not known.
     """
 
-    model: Array
+    model: AnyArray
     standardizer: Standardizer | None
     params: Any
-    typical: Array
+    typical: AnyArray
 
 
 class ModelParams(NamedTuple):
@@ -91,8 +91,8 @@ def explain_clip(
 
     Gradients of the score are added up along the straight way from the machine's typical frame to the clip's frames
     (integrated gradients, Sundararajan et al. 2017), detector by detector as the fused score takes them, and what the
-    rounding of that way leaves over is spread evenly, together with the score of the typical frame itself: the parts sum
-    to the score.
+    rounding of that way leaves over is spread evenly, together with the score of the typical frame itself: the parts
+    sum to the score.
 
     Args:
         spec: see `score_clip`.
@@ -193,7 +193,7 @@ def _parts_of_batch(
     # One machine's numbers, once and not for each clip.
     model = params.model[machine]
     own = jax.tree.map(lambda leaf: leaf[model][None], (params.standardizer, params.params))
-    alone = DetectorParams(jnp.zeros(1, jnp.int32), *own, params.typical[machine][None])
+    alone = DetectorParams(jnp.zeros(1, jnp.int32), own[0], own[1], params.typical[machine][None])
 
     def one(clip: tuple[Array, Array]) -> Array:
         rows, n_rows = clip

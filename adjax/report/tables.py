@@ -148,9 +148,10 @@ def scores_table(title: str, result: Result, *, most: int = 20) -> Table:
     for i in order[:most]:
         clip, p_value = result.clips[int(i)], result.p_values[i]
         shown = "" if np.isnan(p_value) else f"{p_value:.2g}{'*' if result.extrapolated[i] else ''}"
+        flags = escape(", ".join(dict.fromkeys(flag.name for flag in result.flags[i])))
         table.add_row(
             escape(clip.name), escape(clip.machine.label), f"{result.scores[i]:.2f}", shown, result.verdicts[i],
-            result.loudest[i], *([escape(", ".join(dict.fromkeys(flag.name for flag in result.flags[i])))] if shown_flags else []),
+            result.loudest[i], *([flags] if shown_flags else []),
         )  # fmt: skip
     if len(order) > most:
         table.caption = f"and {len(order) - most:,} more, all in the CSV"

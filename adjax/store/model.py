@@ -53,8 +53,8 @@ def _refuse_others(folder: Path, own: set[str]) -> None:
     others = sorted(path.name for path in folder.iterdir() if path.name not in own) if folder.is_dir() else []
     if others:
         raise StoreError(
-            f"{folder}: holds {', '.join(others[:3])}{' and more' if len(others) > 3 else ''}, which would be lost; give the "
-            "model a folder of its own"
+            f"{folder}: holds {', '.join(others[:3])}{' and more' if len(others) > 3 else ''}, which would be lost; "
+            "give the model a folder of its own"
         )
 
 

@@ -192,7 +192,7 @@ def test_the_matrix_of_windows_never_exists(strategy) -> None:
 
 
 def test_an_unknown_strategy_and_no_windows_are_refused() -> None:
-    with pytest.raises(SettingsError, match="auto, vmap, map"):
+    with pytest.raises(SettingsError, match="auto, map, vmap"):
         make_lanes(CONFIG, Sizes(10, 0), lanes="pmap")
     with pytest.raises(SettingsError, match="no training windows"):
         make_lanes(CONFIG, Sizes(0, 0))

@@ -5,7 +5,7 @@ from jax import numpy as jnp
 
 from adjax.batching import compile_clips
 from adjax.features import log_mel_spectrogram, mel_spectrogram, stft
-from adjax.features.strategy import choose
+from adjax.features.strategy import real_dft
 from adjax.types import ClipBatch, SettingsError
 
 SIZES = {"n_fft": 512, "hop_length": 256}
@@ -55,12 +55,13 @@ def test_every_strategy_gives_the_same_log_mel_and_gradient():
         np.testing.assert_allclose(gradient, runs[0][1], atol=1e-4 * np.abs(runs[0][1]).max())
 
 
-def test_the_platform_chooses(monkeypatch):
-    best = {"cpu": ("fft", "banded"), "gpu": ("fft", "dense"), "tpu": ("matmul", "dense")}
-    for platform, forms in best.items():
-        monkeypatch.setattr(jax, "default_backend", lambda platform=platform: platform)
-        assert (choose("dft", "auto"), choose("filterbank", "auto")) == forms
-        assert choose("dft", "matmul") == "matmul"
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("n", [1, 2, 7, 128])
+def test_the_product_is_the_real_dft_over_any_axis(n, axis):
+    x = np.random.default_rng(n).standard_normal((n, n, n)).astype(np.float32)
+    expected = np.fft.rfft(x, axis=axis)
+    got = real_dft(jnp.asarray(x), axis=axis, dft="matmul")
+    np.testing.assert_allclose(got, expected, atol=1e-6 * np.abs(expected).max(), rtol=0)
 
 
 def test_errors():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -49,9 +50,7 @@ def fit_many(
     )
     own = own.reshape(-1)
     none = jnp.zeros(n_lanes, jnp.int32)
-    hyper = AutoencoderHyper(
-        *(None if value is None else jnp.broadcast_to(jnp.asarray(value), (n_lanes,)) for value in hyper)
-    )
+    hyper = jax.tree.map(lambda value: jnp.broadcast_to(jnp.asarray(value), (n_lanes,)), hyper)
     lanes = Lane(keys, Span(jnp.asarray(first[own]), jnp.asarray(lengths[own])), Span(none, none), hyper)
     domain = np.zeros(n_rows, np.int32) if options.domain is None else options.domain
     table = LaneTable(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import jax
 from jax import Array, lax
 
+from adjax.batching import STRATEGIES, Strategy, map_clips
 from adjax.detectors.autoencoder.config import AutoencoderConfig, check_config
 from adjax.detectors.autoencoder.residuals import AutoencoderParams, finish, score_windows
 from adjax.detectors.autoencoder.training import (
@@ -23,7 +25,6 @@ from adjax.detectors.autoencoder.training import (
 from adjax.detectors.rows import map_rows
 from adjax.types import SettingsError
 
-Strategy = Literal["auto", "vmap", "map"]
 OnEpoch = Callable[[Array, Array, Array], None]
 
 
@@ -54,7 +55,8 @@ def make_lanes(
         sizes: of the largest lane.
         lanes: "map" trains the lanes of an epoch one after another: the working set stays in a CPU's cache, and a
             small lane costs less than a large one. "vmap" trains them together: right on a GPU or TPU, and a lane
-            with few windows waits for the largest. "auto" is "map" on a CPU and "vmap" elsewhere.
+            with few windows waits for the largest. "auto" is "map" where the program is lowered for a CPU and "vmap"
+            elsewhere; both are traced, which costs half a second (`batching.strategy_here` spares it).
         on_epoch: called on the host with (epochs made (n_lanes,), training losses (n_lanes,), validation losses
             (n_lanes,)) after each epoch, from inside the compiled loop and without holding up the device.
 
@@ -64,7 +66,9 @@ def make_lanes(
     check_config(config)
     if sizes.train < 1:
         raise SettingsError("there are no training windows")
-    over = _over_lanes(lanes)
+    if lanes not in STRATEGIES:
+        raise SettingsError(f"lanes={lanes!r} is not one of {', '.join(STRATEGIES)}")
+    over = partial(map_clips, strategy=lanes)
 
     def init(windows: Windows, lanes: Lane) -> TrainState:
         return over(lambda lane: init_state(config, windows, lane), lanes)
@@ -96,11 +100,3 @@ def score_rows(config: AutoencoderConfig, params: AutoencoderParams, x: Array) -
         return score_windows(config, params, gather_windows(x, index, config.n_context))
 
     return map_rows(score_block, x.shape[0], config.block_size, x.dtype)
-
-
-def _over_lanes(strategy: Strategy) -> Callable[[Callable[[Any], Any], Any], Any]:
-    if strategy not in ("auto", "vmap", "map"):
-        raise SettingsError(f"lanes={strategy!r} is not one of auto, vmap, map")
-    if strategy == "map" or (strategy == "auto" and jax.default_backend() == "cpu"):
-        return lax.map
-    return lambda function, lanes: jax.vmap(function)(lanes)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from adjax.batching import strategy_here
 from adjax.detectors.autoencoder.config import AutoencoderConfig
 from adjax.detectors.autoencoder.lanes import LaneProgram, OnEpoch, Strategy, make_lanes
 from adjax.detectors.autoencoder.residuals import AutoencoderParams
@@ -118,7 +119,7 @@ def _compiled(
     config: AutoencoderConfig, sizes: Sizes, lanes: Strategy, on_epoch: OnEpoch | None
 ) -> LaneProgram:
     """The same program for machines of like size: compiled once."""
-    return jit_program(make_lanes(config, sizes, lanes=lanes, on_epoch=on_epoch))
+    return jit_program(make_lanes(config, sizes, lanes=strategy_here(lanes), on_epoch=on_epoch))
 
 
 def _repeat(losses: Losses, on_epoch: OnEpoch | None) -> None:

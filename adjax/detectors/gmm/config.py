@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from adjax.detectors.gmm.em import CovarianceType, Mixture
 
@@ -35,12 +36,45 @@ class GmmConfig:
     n_kmeans_iter: int = 20
     block_size: int | None = None
 
+
+@dataclass(frozen=True)
+class PlacedConfig(GmmConfig):
+    """Settings, and for which kind of platform the loops are cut; the results agree to rounding.
+
+    Attributes:
+        on_cpu: True: blocks that stay in cache, and one component, panel or start after the other. False: large
+            blocks, and everything in them at once.
+    """
+
+    on_cpu: bool = True
+
     @property
     def rows_a_block(self) -> int:
         """`block_size`, or the platform's."""
         if self.block_size is None:
-            return 512 if jax.default_backend() == "cpu" else 8192
+            return 512 if self.on_cpu else 8192
         return self.block_size
+
+
+def place(config: GmmConfig, on_cpu: bool) -> PlacedConfig:
+    """Place settings from outside `jax.jit`, where the platform is known; those already placed stay where they are."""
+    if isinstance(config, PlacedConfig):
+        return config
+    return PlacedConfig(
+        **{field.name: getattr(config, field.name) for field in fields(config)}, on_cpu=on_cpu
+    )
+
+
+def where_lowered(fn: Callable[..., Any], config: GmmConfig) -> Callable[..., Any]:
+    """`fn(placed, *arguments)` as a function of the arrays, placed by the platform that the program is lowered for.
+
+    That need not be JAX's default backend (see `jax.export`), so both are traced, each in one piece: a choice at
+    every loop would trace the inner ones many times. Settings that are placed already are traced once.
+    """
+    if isinstance(config, PlacedConfig):
+        return partial(fn, config)
+    cpu, others = (partial(fn, place(config, on_cpu)) for on_cpu in (True, False))
+    return lambda *arguments: lax.platform_dependent(*arguments, cpu=cpu, default=others)
 
 
 class GmmHyper(NamedTuple):

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from adjax.detectors import kmeans
 from adjax.detectors.gmm import em
-from adjax.detectors.gmm.config import CovarianceType, GmmConfig, GmmHyper, GmmParams, Start, as_mixture
+from adjax.detectors.gmm.config import (
+    CovarianceType,
+    GmmConfig,
+    GmmHyper,
+    GmmParams,
+    PlacedConfig,
+    Start,
+    as_mixture,
+    where_lowered,
+)
 from adjax.detectors.gmm.fit import (
     EmState,
     active_components,
@@ -37,7 +48,8 @@ def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> R
     Raises:
         SettingsError: a setting out of its range.
     """
-    if min(config.n_components, config.n_init, config.rows_a_block) < 1 or config.max_iter < 0:
+    least = min(config.n_components, config.n_init, 1 if config.block_size is None else config.block_size)
+    if least < 1 or config.max_iter < 0:
         raise SettingsError(
             f"n_components, n_init and block_size must be at least 1, max_iter at least 0: {config}"
         )
@@ -51,12 +63,10 @@ def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> R
     ) -> tuple[GmmParams, FitInfo]:
         return fit_gmm(config, key, x, weight, hyper, start)
 
+    score_anywhere = where_lowered(_score, config)
+
     def score(params: GmmParams, x: Array) -> Array:
-        x = jnp.asarray(x)
-        kind, size = config.covariance_type, config.rows_a_block
-        if config.scoring == "max_component":
-            return -jnp.max(log_component_densities(kind, params, x, block_size=size), axis=1)
-        return -jax.nn.logsumexp(log_joint(kind, params, x, block_size=size), axis=1)
+        return score_anywhere(params, jnp.asarray(x))
 
     return RowDetector(fit=fit, score=score, hyper=hyper)
 
@@ -83,7 +93,12 @@ def fit_gmm(
         are then the last finite ones, if there were any), COLLAPSED where a component rests on less than one
         average row, REGULARIZED where a covariance needed more than `reg_covar`.
     """
-    x, weight = jnp.asarray(x), jnp.asarray(weight)
+    return where_lowered(_fit, config)(key, jnp.asarray(x), jnp.asarray(weight), hyper, start)
+
+
+def _fit(
+    config: PlacedConfig, key: Array, x: Array, weight: Array, hyper: GmmHyper, start: Start
+) -> tuple[GmmParams, FitInfo]:
     frame = make_frame(config, x, weight, hyper)
     if start is not None or config.n_init == 1:
         state = run_em(config, frame, x, weight, hyper, start_em(config, frame, key, x, weight, hyper, start))
@@ -92,8 +107,8 @@ def fit_gmm(
         def one(key: Array) -> EmState:
             return run_em(config, frame, x, weight, hyper, start_em(config, frame, key, x, weight, hyper))
 
-        over = lax.map if jax.default_backend() == "cpu" else lambda f, keys: jax.vmap(f)(keys)
-        state = best_start(over(one, start_keys(config, key)))
+        keys = start_keys(config, key)
+        state = best_start(lax.map(one, keys) if config.on_cpu else jax.vmap(one)(keys))
     return end_em(config, frame, weight, state)
 
 
@@ -113,7 +128,13 @@ def start_from_means(
         means: (n_components, n_features).
         hyper: traced settings.
     """
-    x, weight, means = jnp.asarray(x), jnp.asarray(weight), jnp.asarray(means)
+    arrays = (jnp.asarray(x), jnp.asarray(weight), jnp.asarray(means))
+    return where_lowered(_start_from_means, config)(*arrays, hyper)
+
+
+def _start_from_means(
+    config: PlacedConfig, x: Array, weight: Array, means: Array, hyper: GmmHyper
+) -> GmmParams:
     frame = make_frame(config, x, weight, hyper)
     active = active_components(config, hyper)
     offsets = means - frame.centre[None, :]
@@ -137,9 +158,22 @@ def log_component_densities(
     kind: CovarianceType, params: GmmParams, x: Array, *, block_size: int = 1024
 ) -> Array:
     """Log N_k(x), (n_rows, k) nats, of `x` (n_rows, d); -inf for components of weight 0."""
+    cpu, others = (partial(_densities, kind, block_size, on_cpu) for on_cpu in (True, False))
+    return lax.platform_dependent(params, x, cpu=cpu, default=others)
+
+
+def _densities(kind: CovarianceType, block_size: int, on_cpu: bool, params: GmmParams, x: Array) -> Array:
     mixture = as_mixture(kind, params)
 
     def block(index: Array) -> Array:
-        return em.log_component_densities(kind, mixture, (x[index] - params.centre[None, :]).T).T
+        columns = (x[index] - params.centre[None, :]).T
+        return em.log_component_densities(kind, mixture, columns, on_cpu=on_cpu).T
 
     return map_rows(block, x.shape[0], block_size, x.dtype, params.weights.shape[0])
+
+
+def _score(config: PlacedConfig, params: GmmParams, x: Array) -> Array:
+    densities = _densities(config.covariance_type, config.rows_a_block, config.on_cpu, params, x)
+    if config.scoring == "max_component":
+        return -jnp.max(densities, axis=1)
+    return -jax.nn.logsumexp(densities + jnp.log(params.weights)[None, :], axis=1)

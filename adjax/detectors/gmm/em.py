@@ -4,6 +4,9 @@ A block of rows comes transposed, (n_features, n_rows): reductions over features
 every product has its long axis last, which is up to twice as fast on a CPU. Rows are centred and scaled before they
 come here (see `fit.Frame`), and second moments are taken about the means of the iteration before and corrected by
 how far these moved, so that float32 loses nothing to cancellation and the correction vanishes as EM converges.
+
+What is static `on_cpu` chooses between loops that keep a CPU's cache warm and whole products for an accelerator
+(see `config.PlacedConfig`); both give the same, to rounding.
 """
 
 from __future__ import annotations
@@ -62,13 +65,13 @@ def zero_statistics(kind: CovarianceType, k: int, d: int, dtype: Any) -> Statist
     return Statistics(*(jnp.zeros(s, dtype) for s in ((), (k,), (k, d), shape)))
 
 
-def over_components(fn: Callable[..., Any], active: Array, *arguments: Any) -> Any:
+def over_components(fn: Callable[..., Any], active: Array, *arguments: Any, on_cpu: bool) -> Any:
     """Apply `fn` to each component's `arguments` and stack the results.
 
     One by one on a CPU, where the working set then stays in cache and components of `active` (k,) False cost
     nothing and give zeros; all at once elsewhere.
     """
-    if jax.default_backend() != "cpu":
+    if not on_cpu:
         return jax.vmap(fn)(*arguments)
 
     def one(item: tuple[Array, Any]) -> Any:
@@ -79,7 +82,7 @@ def over_components(fn: Callable[..., Any], active: Array, *arguments: Any) -> A
     return lax.map(one, (active, arguments))
 
 
-def log_component_densities(kind: CovarianceType, mixture: Mixture, x: Array) -> Array:
+def log_component_densities(kind: CovarianceType, mixture: Mixture, x: Array, *, on_cpu: bool) -> Array:
     """Log N_k(x), (k, n) nats, of the columns of `x` (d, n); -inf for components of weight 0."""
     k, d = mixture.means.shape
     active = mixture.weights > 0
@@ -87,16 +90,22 @@ def log_component_densities(kind: CovarianceType, mixture: Mixture, x: Array) ->
     if kind == "full":
         log_det = jnp.sum(jnp.log(jnp.diagonal(whiteners, axis1=1, axis2=2)), axis=1)
         squares = over_components(
-            lambda mean, lower: jnp.sum(jnp.square(lower_matmul(lower, x - mean[:, None])), axis=0),
+            lambda mean, lower: jnp.sum(
+                jnp.square(lower_matmul(lower, x - mean[:, None], panels=on_cpu)), axis=0
+            ),
             active,
             mixture.means,
             whiteners,
+            on_cpu=on_cpu,
         )
     elif kind == "tied":
         log_det = jnp.full(k, jnp.sum(jnp.log(jnp.diagonal(whiteners))))
-        white, white_means = lower_matmul(whiteners, x), lower_matmul(whiteners, mixture.means.T)
+        white, white_means = (lower_matmul(whiteners, v, panels=on_cpu) for v in (x, mixture.means.T))
         squares = over_components(
-            lambda mean: jnp.sum(jnp.square(white - mean[:, None]), axis=0), active, white_means.T
+            lambda mean: jnp.sum(jnp.square(white - mean[:, None]), axis=0),
+            active,
+            white_means.T,
+            on_cpu=on_cpu,
         )
     else:
         inverse_std = _per_feature(kind, mixture)
@@ -106,17 +115,18 @@ def log_component_densities(kind: CovarianceType, mixture: Mixture, x: Array) ->
             active,
             mixture.means,
             inverse_std,
+            on_cpu=on_cpu,
         )
     log_density = log_det[:, None] - 0.5 * (d * math.log(2 * math.pi) + squares)
     return jnp.where(active[:, None], log_density, -jnp.inf)
 
 
-def log_joint(kind: CovarianceType, mixture: Mixture, x: Array) -> Array:
+def log_joint(kind: CovarianceType, mixture: Mixture, x: Array, *, on_cpu: bool) -> Array:
     """log(weight_k N_k(x)), (k, n) nats, of the columns of `x` (d, n)."""
-    return log_component_densities(kind, mixture, x) + jnp.log(mixture.weights)[:, None]
+    return log_component_densities(kind, mixture, x, on_cpu=on_cpu) + jnp.log(mixture.weights)[:, None]
 
 
-def gather(kind: CovarianceType, mixture: Mixture, x: Array, weights: Array) -> Statistics:
+def gather(kind: CovarianceType, mixture: Mixture, x: Array, weights: Array, *, on_cpu: bool) -> Statistics:
     """E-step and statistics of one block, deviations about the mixture's means.
 
     Args:
@@ -124,9 +134,11 @@ def gather(kind: CovarianceType, mixture: Mixture, x: Array, weights: Array) -> 
         mixture: the current parameters.
         x: (d, n) rows of the block as columns; finite, also where the weight is 0.
         weights: (n,) >= 0.
+        on_cpu: static, see above.
     """
-    log_norm, resp = _responsibilities(log_joint(kind, mixture, x), weights)
-    return Statistics(jnp.sum(weights * log_norm), *given_moments(kind, mixture.means, x, resp))
+    log_norm, resp = _responsibilities(log_joint(kind, mixture, x, on_cpu=on_cpu), weights)
+    moments = given_moments(kind, mixture.means, x, resp, on_cpu=on_cpu)
+    return Statistics(jnp.sum(weights * log_norm), *moments)
 
 
 def gather_expanded(kind: CovarianceType, mixture: Mixture, x: Array, weights: Array) -> Statistics:
@@ -169,21 +181,23 @@ def is_narrow(kind: CovarianceType, mixture: Mixture, reach: Array) -> Array:
     return ~(jnp.finfo(reach.dtype).eps * jnp.max(jnp.sum(terms, axis=1)) < _EXPANSION_ERROR)
 
 
-def given_moments(kind: CovarianceType, means: Array, x: Array, resp: Array) -> tuple[Array, Array, Array]:
+def given_moments(
+    kind: CovarianceType, means: Array, x: Array, resp: Array, *, on_cpu: bool
+) -> tuple[Array, Array, Array]:
     """Mass, shift and scatter of a block about `means` (k, d), under `resp` (k, n) that hold the rows' weights."""
     root = jnp.sqrt(resp)
 
     def one(mean: Array, r: Array, root: Array) -> Array:
         if kind in ("full", "tied"):
             weighted = root[None, :] * (x - mean[:, None])
-            return symmetric_matmul(weighted, weighted)
+            return symmetric_matmul(weighted, weighted, panels=on_cpu)
         return jnp.matmul(jnp.square(x - mean[:, None]), r, precision=Precision.HIGHEST)
 
     mass = jnp.sum(resp, axis=1)
     # One product for all components; it loses no more than the rounding of the rows did.
     shift = jnp.matmul(resp, x.T, precision=Precision.HIGHEST) - mass[:, None] * means
     if kind != "tied":
-        return mass, shift, over_components(one, mass > 0, means, resp, root)
+        return mass, shift, over_components(one, mass > 0, means, resp, root, on_cpu=on_cpu)
 
     def add(total: Array, component: tuple[Array, Array, Array]) -> tuple[Array, None]:
         return total + one(*component), None
@@ -193,7 +207,7 @@ def given_moments(kind: CovarianceType, means: Array, x: Array, resp: Array) -> 
 
 
 def maximise(
-    kind: CovarianceType, sums: Statistics, means: Array, reg: Array, active: Array
+    kind: CovarianceType, sums: Statistics, means: Array, reg: Array, active: Array, *, on_cpu: bool
 ) -> tuple[Mixture, Array]:
     """The M-step: parameters from statistics taken about `means`.
 
@@ -203,6 +217,7 @@ def maximise(
         means: (k, d) that the statistics refer to.
         reg: (d,) added to the variances.
         active: (k,) bool, the components that take part.
+        on_cpu: static, see above.
 
     Returns:
         The parameters, and whether a covariance needed more than `reg` to be positive definite.
@@ -216,7 +231,7 @@ def maximise(
         def one(scatter: Array, moved: Array, mass: Array) -> tuple[Array, Array, Array]:
             return _factorise(scatter / mass - moved[:, None] * moved[None, :], reg)
 
-        covariances, whiteners, each = over_components(one, active, sums.scatter, moved, share)
+        covariances, whiteners, each = over_components(one, active, sums.scatter, moved, share, on_cpu=on_cpu)
         raised = jnp.any(each & active)
         identity = jnp.eye(means.shape[1], dtype=mass.dtype)[None]
         covariances = jnp.where(active[:, None, None], covariances, identity)

@@ -18,7 +18,8 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
-from adjax.detectors.gmm.config import CovarianceType, GmmConfig, GmmHyper, GmmParams
+from adjax.batching import on_cpu
+from adjax.detectors.gmm.config import CovarianceType, GmmConfig, GmmHyper, GmmParams, PlacedConfig, place
 from adjax.detectors.gmm.detector import log_component_densities, log_joint
 from adjax.detectors.gmm.fit import RUNNING, EmState
 from adjax.detectors.gmm.split import em_steps, end_fit, frame_rows, start_fit
@@ -240,8 +241,8 @@ class GaussianMixture(SklearnGaussianMixture):
         leaves = (self.weights_, offsets, self.covariances_, self.precisions_cholesky_, centre)
         return GmmParams(*(jnp.asarray(leaf, dtype) for leaf in leaves))
 
-    def _config(self) -> GmmConfig:
-        return GmmConfig(self.n_components, self.covariance_type, max_iter=_FOREVER)
+    def _config(self) -> PlacedConfig:
+        return place(GmmConfig(self.n_components, self.covariance_type, max_iter=_FOREVER), on_cpu())
 
     def _hyper(self, dtype: Any) -> GmmHyper:
         return GmmHyper(jnp.asarray(self.reg_covar, dtype), jnp.asarray(self.tol, dtype))

@@ -8,6 +8,7 @@ that units and offsets (log-mels in dB lie far from 0) cost float32 no digits.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,15 @@ from jax import Array, lax
 
 from adjax.detectors import kmeans
 from adjax.detectors.gmm import em
-from adjax.detectors.gmm.config import CovarianceType, GmmConfig, GmmHyper, GmmParams, Start, as_mixture
+from adjax.detectors.gmm.config import (
+    CovarianceType,
+    GmmConfig,
+    GmmHyper,
+    GmmParams,
+    PlacedConfig,
+    Start,
+    as_mixture,
+)
 from adjax.detectors.gmm.em import Mixture
 from adjax.detectors.rows import fold_rows, weighted_mean
 from adjax.types import COLLAPSED, CONVERGED, MAX_ITER, NOT_FINITE, REGULARIZED, FitInfo
@@ -75,7 +84,7 @@ def best_start(states: EmState) -> EmState:
     return jax.tree.map(lambda leaf: leaf[best], states)
 
 
-def make_frame(config: GmmConfig, x: Array, weight: Array, hyper: GmmHyper) -> Frame:
+def make_frame(config: PlacedConfig, x: Array, weight: Array, hyper: GmmHyper) -> Frame:
     """Centre and scale of the rows, in two passes."""
     centre = weighted_mean(x, weight, config.rows_a_block)
     share = weight / jnp.maximum(jnp.sum(weight), jnp.finfo(x.dtype).tiny)
@@ -96,7 +105,7 @@ def make_frame(config: GmmConfig, x: Array, weight: Array, hyper: GmmHyper) -> F
 
 
 def start_em(
-    config: GmmConfig,
+    config: PlacedConfig,
     frame: Frame,
     key: Array,
     x: Array,
@@ -116,7 +125,7 @@ def start_em(
         else:
             means, responsibilities = _given(config, frame, x, weight, jnp.asarray(start, x.dtype), active)
         sums = _gather_given(config, frame, x, weight, means, responsibilities)
-        mixture, raised = em.maximise(kind, sums, means, frame.reg, active)
+        mixture, raised = em.maximise(kind, sums, means, frame.reg, active, on_cpu=config.on_cpu)
     usable = _all_finite(mixture) & (jnp.sum(weight) > 0)
     return EmState(
         mixture=mixture,
@@ -132,7 +141,7 @@ _Responsibilities = Callable[[Array, Array], Array]  # columns (d, n), index of 
 
 
 def _kmeans(
-    config: GmmConfig, frame: Frame, key: Array, x: Array, weight: Array, active: Array
+    config: PlacedConfig, frame: Frame, key: Array, x: Array, weight: Array, active: Array
 ) -> tuple[Array, _Responsibilities]:
     """Centres in the frame's units, and the rows nearest to each; k-means sees the data's own units."""
     settings: Any = {"origin": frame.centre, "active": active, "block_size": config.rows_a_block}
@@ -147,7 +156,7 @@ def _kmeans(
 
 
 def _given(
-    config: GmmConfig, frame: Frame, x: Array, weight: Array, resp: Array, active: Array
+    config: PlacedConfig, frame: Frame, x: Array, weight: Array, resp: Array, active: Array
 ) -> tuple[Array, _Responsibilities]:
     """Means under given responsibilities (n_rows, k), and those of a block."""
     resp = jnp.where(active[None, :], resp, 0)
@@ -161,7 +170,7 @@ def _given(
 
 
 def _gather_given(
-    config: GmmConfig,
+    config: PlacedConfig,
     frame: Frame,
     x: Array,
     weight: Array,
@@ -170,14 +179,14 @@ def _gather_given(
 ) -> em.Statistics:
     def block(columns: Array, weights: Array, first: Array) -> em.Statistics:
         resp = responsibilities(columns, first) * weights[None, :]
-        moments = em.given_moments(config.covariance_type, means, columns, resp)
+        moments = em.given_moments(config.covariance_type, means, columns, resp, on_cpu=config.on_cpu)
         return em.Statistics(jnp.zeros((), x.dtype), *moments)
 
     return _fold_blocks(config, frame, x, weight, block)
 
 
 def run_em(
-    config: GmmConfig,
+    config: PlacedConfig,
     frame: Frame,
     x: Array,
     weight: Array,
@@ -196,7 +205,7 @@ def run_em(
 
 
 def gather(
-    config: GmmConfig,
+    config: PlacedConfig,
     frame: Frame,
     x: Array,
     weight: Array,
@@ -212,23 +221,26 @@ def gather(
 
         return _fold_blocks(config, frame, x, weight, block, blocks)
 
-    if kind in ("diag", "spherical") and jax.default_backend() == "cpu":
+    gather_exactly = partial(em.gather, on_cpu=config.on_cpu)
+    if kind in ("diag", "spherical") and config.on_cpu:
         return lax.cond(
             em.is_narrow(kind, mixture, frame.reach),
-            lambda mixture: statistics(mixture, em.gather),
+            lambda mixture: statistics(mixture, gather_exactly),
             lambda mixture: statistics(mixture, em.gather_expanded),
             mixture,
         )
-    return statistics(mixture, em.gather)
+    return statistics(mixture, gather_exactly)
 
 
 def update(
-    config: GmmConfig, frame: Frame, total: Array, hyper: GmmHyper, state: EmState, sums: em.Statistics
+    config: PlacedConfig, frame: Frame, total: Array, hyper: GmmHyper, state: EmState, sums: em.Statistics
 ) -> EmState:
     """The M-step, and whether EM is done; `total` is the sum of all rows' weights."""
     active = active_components(config, hyper)
     bound = sums.log_likelihood / total - jnp.sum(jnp.log(frame.scale))
-    mixture, raised = em.maximise(config.covariance_type, sums, state.mixture.means, frame.reg, active)
+    mixture, raised = em.maximise(
+        config.covariance_type, sums, state.mixture.means, frame.reg, active, on_cpu=config.on_cpu
+    )
     finite = _all_finite((mixture, bound))
     resolution = 2 * jnp.finfo(total.dtype).eps * jnp.abs(bound)
     # The smallest pivots of a covariance that had to be raised are part rounding error; the bound is the old mixture's.
@@ -241,7 +253,7 @@ def update(
     return kept._replace(n_steps=new.n_steps, status=new.status)
 
 
-def end_em(config: GmmConfig, frame: Frame, weight: Array, state: EmState) -> tuple[GmmParams, FitInfo]:
+def end_em(config: PlacedConfig, frame: Frame, weight: Array, state: EmState) -> tuple[GmmParams, FitInfo]:
     """Parameters in the data's units, and how the fit ended."""
     total = jnp.sum(weight)
     rows_per_weight = jnp.sum(weight > 0) / jnp.maximum(total, jnp.finfo(total.dtype).tiny)
@@ -256,7 +268,7 @@ def end_em(config: GmmConfig, frame: Frame, weight: Array, state: EmState) -> tu
 
 
 def _fold_blocks(
-    config: GmmConfig,
+    config: PlacedConfig,
     frame: Frame,
     x: Array,
     weight: Array,

@@ -13,7 +13,8 @@ import numpy as np
 from jax import Array
 from threadpoolctl import threadpool_limits
 
-from adjax.detectors.gmm.config import GmmConfig, GmmHyper
+from adjax.batching import on_cpu
+from adjax.detectors.gmm.config import GmmConfig, GmmHyper, place
 from adjax.detectors.gmm.detector import make_gmm
 from adjax.detectors.gmm.lanes import fit_lanes
 from adjax.detectors.gmm.split import fit_split
@@ -77,8 +78,9 @@ def _narrow(config: GmmConfig, hyper: GmmHyper) -> GmmHyper:
 def _n_floats(config: GmmConfig, d: int, n_train: int, n_test: int) -> int:
     k = config.n_components
     floats = 2 * k * d * d + n_test
-    if jax.default_backend() != "cpu":  # all lanes step together, each through a block of rows
-        floats += 3 * min(config.rows_a_block, n_train) * k * d
+    placed = place(config, on_cpu())
+    if not placed.on_cpu:  # all lanes step together, each through a block of rows
+        floats += 3 * min(placed.rows_a_block, n_train) * k * d
     return floats
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from operator import itemgetter
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,8 @@ import numpy as np
 from jax import Array, lax
 from threadpoolctl import threadpool_limits
 
-from adjax.batching import n_cores, threads
-from adjax.detectors.gmm.config import GmmConfig, GmmHyper, GmmParams
+from adjax.batching import Strategy, n_cores, on_cpu, strategy_here, threads
+from adjax.detectors.gmm.config import GmmConfig, GmmHyper, GmmParams, PlacedConfig, place
 from adjax.detectors.gmm.detector import fit_gmm
 from adjax.detectors.gmm.fit import (
     RUNNING,
@@ -34,8 +33,6 @@ from adjax.detectors.gmm.fit import (
 from adjax.detectors.gmm.split import fit_split, n_parts
 from adjax.types import FitInfo, SettingsError
 
-Lanes = Literal["auto", "map", "vmap"]
-
 
 def fit_lanes(
     config: GmmConfig,
@@ -45,7 +42,7 @@ def fit_lanes(
     hyper: GmmHyper,
     *,
     data: Array | None = None,
-    lanes: Lanes = "auto",
+    lanes: Strategy = "auto",
     chunk_steps: int = 8,
 ) -> tuple[GmmParams, FitInfo]:
     """Fit a mixture for each lane; lane i equals `fit_gmm` alone with the same inputs, to rounding.
@@ -80,19 +77,19 @@ def fit_lanes(
     if n_lanes and not (int(data.min()) >= 0 and int(data.max()) < x.shape[0]):
         raise SettingsError(f"data must lie between 0 and {x.shape[0] - 1}, the data sets that x holds")
     hyper = jax.tree.map(lambda value: jnp.broadcast_to(jnp.asarray(value), (n_lanes,)), hyper)
-    if lanes == "auto":
-        lanes = "map" if jax.default_backend() == "cpu" else "vmap"
-    if lanes == "map" and 0 < n_lanes < n_cores() and n_parts(config, x.shape[1]) > n_lanes:
-        return _fit_in_turn(config, keys, x, weight, hyper, data)
+    lanes = strategy_here(lanes)
+    placed = place(config, on_cpu())
+    if lanes == "map" and 0 < n_lanes < n_cores() and n_parts(placed, x.shape[1]) > n_lanes:
+        return _fit_in_turn(placed, keys, x, weight, hyper, data)
     if lanes == "map":
-        return _fit_in_threads(config, keys, x, weight, hyper, data)
+        return _fit_in_threads(placed, keys, x, weight, hyper, data)
     if lanes == "vmap":
-        return _fit_together(config, keys, x, weight, hyper, data, chunk_steps)
+        return _fit_together(placed, keys, x, weight, hyper, data, chunk_steps)
     raise SettingsError(f"lanes={lanes!r} is not one of auto, map, vmap")
 
 
 def _fit_in_turn(
-    config: GmmConfig, keys: Array, x: Array, weight: Array, hyper: GmmHyper, data: Array
+    config: PlacedConfig, keys: Array, x: Array, weight: Array, hyper: GmmHyper, data: Array
 ) -> tuple[GmmParams, FitInfo]:
     """A few large lanes, each on all cores."""
 
@@ -106,7 +103,7 @@ def _fit_in_turn(
 
 
 def _fit_in_threads(
-    config: GmmConfig, keys: Array, x: Array, weight: Array, hyper: GmmHyper, data: Array
+    config: PlacedConfig, keys: Array, x: Array, weight: Array, hyper: GmmHyper, data: Array
 ) -> tuple[GmmParams, FitInfo]:
     """One compiled loop over lanes, called by a thread for each core on shares of the lanes in turns."""
     n_lanes = keys.shape[0]
@@ -128,7 +125,7 @@ def _fit_in_threads(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _map_lanes(
-    config: GmmConfig, x: Array, weight: Array, keys: Array, hyper: GmmHyper, data: Array
+    config: PlacedConfig, x: Array, weight: Array, keys: Array, hyper: GmmHyper, data: Array
 ) -> tuple[GmmParams, FitInfo]:
     def fit(lane: tuple[Array, GmmHyper, Array]) -> tuple[GmmParams, FitInfo]:
         key, hyper, which = lane
@@ -138,7 +135,7 @@ def _map_lanes(
 
 
 def _fit_together(
-    config: GmmConfig, keys: Array, x: Array, weight: Array, hyper: GmmHyper, data: Array, chunk_steps: int
+    config: PlacedConfig, keys: Array, x: Array, weight: Array, hyper: GmmHyper, data: Array, chunk_steps: int
 ) -> tuple[GmmParams, FitInfo]:
     """All lanes (times `n_init` starts) step together; the batch shrinks to the unfinished ones in halves."""
     n_init = config.n_init
@@ -166,7 +163,7 @@ def _fit_together(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _start_lanes(
-    config: GmmConfig, keys: Array, x: Array, weight: Array, hyper: GmmHyper, data: Array
+    config: PlacedConfig, keys: Array, x: Array, weight: Array, hyper: GmmHyper, data: Array
 ) -> tuple[Frame, EmState]:
     def start(key: Array, hyper: GmmHyper, which: Array) -> tuple[Frame, EmState]:
         frame = make_frame(config, x[which], weight[which], hyper)
@@ -177,7 +174,7 @@ def _start_lanes(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _step_lanes(
-    config: GmmConfig,
+    config: PlacedConfig,
     n_steps: int,
     x: Array,
     weight: Array,
@@ -194,7 +191,7 @@ def _step_lanes(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _end_lanes(
-    config: GmmConfig, frames: Frame, weight: Array, data: Array, states: EmState
+    config: PlacedConfig, frames: Frame, weight: Array, data: Array, states: EmState
 ) -> tuple[GmmParams, FitInfo]:
     return jax.vmap(lambda frame, which, state: end_em(config, frame, weight[which], state))(
         frames, data, states

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax import Array
 from threadpoolctl import threadpool_limits
 
-from adjax.batching import n_cores, threads
-from adjax.detectors.gmm.config import GmmConfig, GmmHyper, GmmParams, Start
+from adjax.batching import n_cores, on_cpu, threads
+from adjax.detectors.gmm.config import GmmConfig, GmmHyper, GmmParams, PlacedConfig, Start, place
 from adjax.detectors.gmm.detector import fit_gmm
 from adjax.detectors.gmm.em import Statistics
 from adjax.detectors.gmm.fit import (
@@ -40,14 +40,15 @@ _LEAST_BLOCKS = 4  # a core: for fewer, waking a thread costs more than it gains
 
 def n_parts(config: GmmConfig, n_rows: int) -> int:
     """Into how many parts the rows of one fit are split; 1 off the CPU, and for few rows."""
-    if jax.default_backend() != "cpu":
+    placed = place(config, on_cpu())
+    if not placed.on_cpu:
         return 1
-    return max(1, min(n_cores(), n_blocks(n_rows, config.rows_a_block) // _LEAST_BLOCKS))
+    return max(1, min(n_cores(), n_blocks(n_rows, placed.rows_a_block) // _LEAST_BLOCKS))
 
 
 @contextmanager
 def em_steps(
-    config: GmmConfig, frame: Frame, x: Array, weight: Array
+    config: PlacedConfig, frame: Frame, x: Array, weight: Array
 ) -> Iterator[Callable[[GmmHyper, EmState], EmState]]:
     """The EM iterations of a fit, run from the host; the threads live as long as the context."""
     parts = n_parts(config, x.shape[0])
@@ -72,6 +73,7 @@ def fit_split(
 
     Arguments and results are those of `fit_gmm`.
     """
+    config = place(config, on_cpu())
     x, weight = jnp.asarray(x), jnp.asarray(weight)
     with threadpool_limits(1, user_api="blas"):  # see `fit_lanes`
         if n_parts(config, x.shape[0]) == 1:
@@ -97,7 +99,7 @@ _fit_whole = partial(jax.jit, static_argnums=0)(fit_gmm)
 
 @partial(jax.jit, static_argnums=0)
 def _update(
-    config: GmmConfig, frame: Frame, total: Array, hyper: GmmHyper, state: EmState, parts: list[Statistics]
+    config: PlacedConfig, frame: Frame, total: Array, hyper: GmmHyper, state: EmState, parts: list[Statistics]
 ) -> EmState:
     sums = reduce(partial(jax.tree.map, jnp.add), parts)
     return update(config, frame, total, hyper, state, sums)
@@ -105,7 +107,7 @@ def _update(
 
 @partial(jax.jit, static_argnums=0)
 def _end_best(
-    config: GmmConfig, frame: Frame, weight: Array, states: list[EmState]
+    config: PlacedConfig, frame: Frame, weight: Array, states: list[EmState]
 ) -> tuple[GmmParams, FitInfo]:
     best = best_start(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
     return end_em(config, frame, weight, best)

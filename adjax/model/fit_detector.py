@@ -1,0 +1,209 @@
+"""Fit one detector of a model to all machines, with the folds beside it, and score what each fold left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from adjax.detectors.kinds import kind_of
+from adjax.features.recipes import FeatureConfig
+from adjax.model.extraction import ClipFeatures
+from adjax.model.lanes import Lane, fit_group
+from adjax.model.lift import make_detector
+from adjax.model.result import Fit
+from adjax.model.score import DetectorParams, parts_of_clips
+from adjax.model.spec import DetectorSpec, ModelSpec
+from adjax.types import NOT_FINITE, AdjaxError, EngineOptions, FitError, MachineId
+
+_FAILED = -1
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Whom to tell how far a fit is.
+
+    Attributes:
+        on_fit: called with a name whenever a machine's (or type's) fits are done.
+        on_step: called with numbers of lanes' epochs done, and a loss.
+    """
+
+    on_fit: Callable[[str], None] | None = None
+    on_step: Callable[[int, float], None] | None = None
+
+
+@dataclass(frozen=True)
+class FittedDetector:
+    """What came of one detector.
+
+    Attributes:
+        params: of all machines.
+        parts: (n_clips, n_parts) raw parts of held-out clips; NaN where none.
+        good: (n_machines,) bool, which machines could be fitted.
+        mates: (n_machines, n_parts) int, machines that learnt from each other.
+        fits: what to tell.
+        remarks: of the engine.
+    """
+
+    params: DetectorParams
+    parts: np.ndarray
+    good: np.ndarray
+    mates: np.ndarray
+    fits: tuple[Fit, ...]
+    remarks: tuple[str, ...]
+
+
+def fit_detector(
+    number: int,
+    spec: ModelSpec,
+    features: ClipFeatures,
+    machines: Sequence[MachineId],
+    machine: np.ndarray,
+    lanes: list[Lane],
+    checkpoints: Path | None,
+    watch: Watch,
+    failures: list[AdjaxError],
+) -> FittedDetector:
+    """Fit one detector: for each group of machines that learn from each other, all lanes.
+
+    Args:
+        number: which of the model's detectors.
+        spec: of the model.
+        features: of the clips, as this detector takes them, machine after machine.
+        machines: their names.
+        machine: (n_clips,) int, whose each clip is.
+        lanes: what is left out of each fit; the last is the model.
+        checkpoints: see `fit_model`.
+        watch: see `fit_model`.
+        failures: grows by the machines that cannot be fitted.
+
+    Raises:
+        FitError: not one machine can be fitted.
+    """
+    own = spec.detectors[number]
+    kind, detector = kind_of(own.kind), make_detector(own)
+    units = [name if own.per == "machine" else MachineId(name.machine_type) for name in machines]
+    models = sorted(set(units))
+    model = np.array([models.index(unit) for unit in units], np.int32)
+    scopes = {"machine": lambda m: m, "type": lambda m: m.machine_type, "all": lambda m: None}
+    scope = [scopes[kind.scope](unit) for unit in models]
+    n_parts = len(detector.parts)
+    parts = np.full((len(machine), n_parts), np.nan, np.float32)
+    status = np.zeros(len(models), np.int64)
+    collected: dict[int, Any] = {}
+    fits, remarks = [], []
+    key = jax.random.fold_in(jax.random.key(spec.seed), number) if number else jax.random.key(spec.seed)
+    for this in dict.fromkeys(scope):
+        members = [i for i, other in enumerate(scope) if other == this]
+        chosen = np.flatnonzero(np.isin(model[machine], members))
+        inside = np.searchsorted(members, model[machine[chosen]])
+        name = models[members[0]].label if len(members) == 1 else (str(this) if this else "all machines")
+        options = EngineOptions(
+            checkpoints / folder_of(models[members[0]]) if checkpoints else None, watch.on_step
+        )
+        group = features.at(chosen.tolist())
+        names = [models[i] for i in members]
+        try:
+            found = fit_group(own, key, group, names, inside, [lane.of(chosen) for lane in lanes], options)
+        except FitError as error:
+            failures.append(error)
+            status[members] = _FAILED
+            continue
+        remarks += [f"{name}: {remark}" for remark in found.remarks]
+        last = len(lanes) - 1
+        for j, i in enumerate(members):
+            status[i] = found.status[last, j]
+            collected[i] = jax.tree.map(lambda leaf, j=j: np.asarray(leaf[-1, j]), found.params)
+            n_clips = int(np.sum((inside == j) & ~lanes[last].left_out[chosen]))
+            losses = found.losses[last] if len(members) == 1 else ()
+            fits.append(
+                Fit(
+                    own.kind,
+                    *models[i],
+                    n_clips,
+                    int(found.n_vectors[j]),
+                    float(found.objective[last, j]),
+                    int(found.n_steps[last, j]),
+                    int(status[i]),
+                    tuple(np.asarray(losses).tolist()),
+                )
+            )
+        if spec.calibration != "none":
+            _score_held_out(
+                own, found.params, group, inside, [lane.of(chosen) for lane in lanes], chosen, parts
+            )
+        if watch.on_fit:
+            watch.on_fit(name)
+    if not collected:
+        raise FitError(f"not one machine can be fitted: {'; '.join(map(str, failures[:3]))}")
+    good = np.isin(model, list(collected))
+    stand_in = next(iter(collected.values()))  # of those that failed; it is dropped with them
+    for i, unit in enumerate(models):
+        if status[i] == NOT_FINITE:
+            good[model == i] = False
+            failures.append(
+                FitError(
+                    f"the {own.kind} of {unit.label} did not stay finite: raise the regularisation (reg_covar), lower "
+                    "the learning rate, or standardise the features"
+                )
+            )
+    standardizer, params = jax.tree.map(
+        lambda *leaves: np.stack(leaves), *(collected.get(i, stand_in) for i in range(len(models)))
+    )
+    numbers = DetectorParams(model, standardizer, params, _typical(own, features, machine, len(machines)))
+    mates = np.array([scope.index(scope[m]) for m in model])
+    return FittedDetector(
+        numbers, parts, good, np.repeat(mates[:, None], n_parts, axis=1), tuple(fits), tuple(remarks)
+    )
+
+
+def _score_held_out(
+    spec: DetectorSpec,
+    params: Any,
+    group: ClipFeatures,
+    inside: np.ndarray,
+    lanes: Sequence[Lane],
+    chosen: np.ndarray,
+    parts: np.ndarray,
+) -> None:
+    """Fill in the raw parts of every clip by the fit that left it out."""
+    n_models = int(inside.max()) + 1
+    index, nothing = np.arange(n_models, dtype=np.int32), np.full((n_models, 1), np.nan, np.float32)
+    for k, lane in enumerate(lanes):
+        if not lane.left_out.any():
+            continue
+        standardizer, numbers = _of_lane(params, k)
+        own = DetectorParams(index, standardizer, numbers, nothing)
+        for j in range(n_models):
+            clips = np.flatnonzero(lane.left_out & (inside == j))
+            if len(clips):
+                part = group.at(clips.tolist())
+                parts[chosen[clips]] = parts_of_clips(spec, own, j, part.rows, part.offsets)
+
+
+def _of_lane(params: Any, k: int) -> Any:
+    return jax.tree.map(lambda leaf: np.asarray(leaf[k]), params)
+
+
+def _typical(spec: DetectorSpec, features: ClipFeatures, machine: np.ndarray, n_machines: int) -> np.ndarray:
+    """(n_machines, n_bands) mean frame of each machine's normal clips, as far as the rows tell it; else NaN."""
+    config = spec.features
+    if not isinstance(config, FeatureConfig) or config.kind == "mfcc" or config.clip_norm != "none":
+        return np.full((n_machines, 1), np.nan, np.float32)
+    if config.pooling not in ("none", "mean", "gwrp", "max", "views", "moments"):
+        return np.full((n_machines, 1), np.nan, np.float32)
+    n_bands = replace(config, pooling="none").n_features
+    owner = np.repeat(machine, np.diff(features.offsets))
+    bands = features.rows[:, :n_bands]
+    return np.stack([bands[owner == m].mean(axis=0, dtype=np.float64) for m in range(n_machines)]).astype(
+        np.float32
+    )
+
+
+def folder_of(machine: MachineId) -> str:
+    """Name of a machine's folder among the checkpoints."""
+    return "_".join(part for part in machine if part) or "all"
