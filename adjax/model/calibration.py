@@ -172,7 +172,8 @@ def calibrate(
     tail, part_tail = np.ones(n_machines), np.ones((n_machines, n_parts))
     held_out = []
     for m, own in enumerate(parts):
-        z = (own - centre[m]) / spread[m]  # one part keeps its order: its ranks are those of the raw scores
+        # One part keeps its order. In the precision in which new clips are scaled, so that ties stay ties.
+        z = (own.astype(np.float32) - centre[m].astype(np.float32)) / spread[m].astype(np.float32)
         if n_parts > 1:
             z = _without_itself(own, totals[m] - squares[m], counts[m] - freedom[m])
         fused = _fuse_held_out(fusion, z)
