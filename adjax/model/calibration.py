@@ -156,9 +156,9 @@ def calibrate(
     """Learn what held-out normal clips score.
 
     With several parts, a held-out clip is itself judged by the others alone, as a new clip will be judged by all of
-    them: its own score has no part in the centre, the spread and the ranks that it meets. One part alone is only ranked,
-    and must then be scaled as a new clip's is: where a few clips score far above all others, leaving one out shifts the
-    bulk by more than it is wide.
+    them: its own score has no part in the centre, the spread and the ranks that it meets. One part alone is only
+    ranked, and must then be scaled as a new clip's is: where a few clips score far above all others, leaving one out
+    shifts the bulk by more than it is wide.
 
     Args:
         parts: for each machine (n_clips, n_parts) float raw parts of its clips, each from a fit without it, all finite;

@@ -24,7 +24,7 @@ from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import Watch, fit_model
 from adjax.model.lanes import fit_rows
 from adjax.model.lift import window_starts
-from adjax.model.model import extract_splits
+from adjax.model.inputs import extract_splits
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, make_spec
 from adjax.types import (

@@ -16,7 +16,7 @@ from adjax.data.index import index_folder
 from adjax.evaluation.metrics import evaluate
 from adjax.features.recipes import FeatureConfig
 from adjax.model.fit import fit_model
-from adjax.model.model import extract_splits
+from adjax.model.inputs import extract_splits
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, make_spec
 from adjax.sweep import Progress, Sweep, SweepResult, grid, run, run_sweep, sample
