@@ -22,7 +22,7 @@ from adjax.features import log_mel_spectrogram
 from adjax.features.recipes import FeatureConfig, Floor
 from adjax.model import extraction
 from adjax.model.extraction import ClipFeatures, extract
-from adjax.model.model import extract_for, extract_splits
+from adjax.model.inputs import extract_for, extract_splits
 from adjax.model.spec import VectorConfig, make_spec
 from adjax.types import ClipBatch, ClipError, DataError, SettingsError
 
