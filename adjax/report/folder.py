@@ -15,9 +15,10 @@ import numpy as np
 from adjax.evaluation.dcase_files import file_name, score_file_name, write_results, write_scores
 from adjax.features.recipes import FeatureConfig
 from adjax.model.model import Model
-from adjax.model.record import versions
+from adjax.model.record import to_json, versions
 from adjax.model.result import Result
-from adjax.model.spec import ModelSpec, to_json
+from adjax.model.spec import ModelSpec
+from adjax.model.spec import to_json as spec_to_json
 from adjax.report.tables import Summary
 from adjax.store import write_json
 from adjax.types import STATUS_NAMES, AdjaxError, ClipError
@@ -105,7 +106,7 @@ def write_run(
     out.mkdir(parents=True, exist_ok=True)
     settings = {
         "data": data,
-        "model": to_json(model.spec),
+        "model": spec_to_json(model.spec),
         "false_alarm_rate": model.false_alarm_rate,
         "versions": versions(),
     }
@@ -126,7 +127,10 @@ def write_run(
     failures = (*model.record.failures, *result.failures)
     report: dict[str, Any] = {
         "metrics": {name: asdict(summary) for name, summary in summaries.items()},
-        "fits": [{**asdict(fit), "status": STATUS_NAMES[fit.status]} for fit in model.record.fits],
+        "fits": [
+            {**fit, "status": STATUS_NAMES.get(fit["status"], "failed")}
+            for fit in to_json(model.record)["fits"]
+        ],
         "failures": [str(failure) for failure in failures],
         "notes": list(dict.fromkeys((*model.record.notes, *result.notes))),
         "held_out": describe_held_out(model),

@@ -22,9 +22,9 @@ from adjax.detectors.kinds import kind_of
 from adjax.features.recipes import FeatureConfig
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import Watch, fit_model
+from adjax.model.inputs import extract_splits
 from adjax.model.lanes import fit_rows
 from adjax.model.lift import window_starts
-from adjax.model.inputs import extract_splits
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, make_spec
 from adjax.types import (
