@@ -19,7 +19,7 @@ help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(VENV)/.base  ## Install, then run all three models on a synthetic slide rail (about a minute)
-	$(BIN)/adjax run --model all --epochs 30 --out runs/first
+	$(BIN)/adjax run --model all --set n_epochs=30 --out runs/first
 
 test: $(VENV)/.dev  ## Install, then run the tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile

@@ -33,7 +33,8 @@ from adjax.data.index import index_folder
 from adjax.evaluation.metrics import evaluate
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
-from adjax.model.model import Model, extract_for
+from adjax.model.inputs import extract_for
+from adjax.model.model import Model
 from adjax.model.record import versions
 from adjax.model.spec import ScorePooling, make_spec
 from adjax.store import write_json

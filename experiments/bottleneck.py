@@ -32,7 +32,7 @@ from adjax.detectors.autoencoder import RECIPES, AutoencoderConfig, make_lanes
 from adjax.detectors.autoencoder.resume import LaneTable, Trained, jit_program, train_lanes
 from adjax.evaluation.metrics import evaluate
 from adjax.model.extraction import ClipFeatures
-from adjax.model.model import extract_splits
+from adjax.model.inputs import extract_splits
 from adjax.model.record import versions
 from adjax.model.spec import ScorePooling, make_spec
 from adjax.report.figures import loss_curves, save

@@ -39,7 +39,7 @@ from adjax.data.clips import Clip, ClipTable, Split
 from adjax.data.index import index_folder
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
-from adjax.model.model import extract_for
+from adjax.model.inputs import extract_for
 from adjax.model.record import versions
 from adjax.model.spec import ModelSpec, VectorConfig, make_spec
 from adjax.report.figures import save

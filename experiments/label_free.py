@@ -33,7 +33,7 @@ from adjax.data.cache import default_folder
 from adjax.data.index import index_folder
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
-from adjax.model.model import extract_for
+from adjax.model.inputs import extract_for
 from adjax.model.record import versions
 from adjax.model.spec import make_spec
 from adjax.store import write_json

@@ -28,7 +28,8 @@ from adjax import simulator
 from adjax.data.index import index_folder
 from adjax.features.recipes import FeatureKind
 from adjax.model.fit import fit_model
-from adjax.model.model import Model, extract_splits
+from adjax.model.inputs import extract_splits
+from adjax.model.model import Model
 from adjax.model.record import versions
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, Per, make_spec

@@ -66,8 +66,8 @@ class Settings:
     Attributes:
         out: folder for the figure.
         data: folder of real slider clips; none: no comparison.
-        n_train: normal training clips a machine.
-        n_test: normal, and as many anomalous, test clips a machine.
+        n_train: normal training clips of each machine.
+        n_test: normal, and as many anomalous, test clips of each machine.
         seed: of the synthetic set.
     """
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from adjax.data.clips import ClipTable
-from adjax.data.recordings import group_clips
+from adjax.data.recordings import Grouping, group_clips, read_groups
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import checkpoint_folders, fit_model
 from adjax.model.fit_detector import Watch
@@ -28,7 +28,7 @@ def fit_with_progress(
     train: tuple[ClipFeatures, ...],
     *,
     false_alarm_rate: float,
-    pattern: str | None,
+    group: str | None,
     checkpoints: Path | None,
 ) -> Model:
     """Fit, with a bar that counts machines and tells of epochs.
@@ -39,7 +39,7 @@ def fit_with_progress(
         spec: what to fit.
         train: features of normal clips, one for each detector.
         false_alarm_rate: of decisions.
-        pattern: what groups recordings, see `group_clips`; the record of the model keeps by what they were grouped.
+        group: what groups recordings, see `grouping_of`; the record of the model keeps by what they were grouped.
         checkpoints: see `fit_model`.
     """
     clips = train[0].clips
@@ -47,7 +47,7 @@ def fit_with_progress(
         for finding in found.findings:
             text = f"Note: {escape(machine.label)}: {escape(str(finding))}"
             progress.console.print(text, soft_wrap=True, highlight=False)
-    grouping = group_clips(clips.clips, pattern=pattern)
+    grouping = grouping_of(clips, group)
     n = sum(len(clips.machines if d.per == "machine" else clips.machine_types) for d in spec.detectors)
     task = progress.add_task(f"{name}: fitting", total=n)
     epochs = 0
@@ -68,6 +68,14 @@ def fit_with_progress(
     )
     progress.update(task, completed=n)
     return model.with_about(recordings=grouping.rule)
+
+
+def grouping_of(clips: ClipTable, group: str | None) -> Grouping:
+    """By a table ("FILE.csv:COLUMN"), a regular expression, or what names tell; see `ModelOptions.group`."""
+    path, _, column = (group or "").partition(".csv:")
+    if group is not None and (column or group.lower().endswith(".csv")):
+        return read_groups(f"{path}.csv" if column else group, clips.clips, column=column or None)
+    return group_clips(clips.clips, pattern=group)
 
 
 def drop_checkpoints(folder: Path, name: str, clips: ClipTable) -> None:

@@ -67,8 +67,9 @@ class ModelOptions:
     false_alarm_rate: float = 0.05
     """Share of normal clips that may be called anomalous; it can be changed afterwards (adjax info)."""
     group: str | None = None
-    """Regular expression: clips in whose path it finds the same text come from one recording or session and
-    are held out together. Default: by sub-folders, names and times, where those tell."""
+    """Which clips come from one recording or session and are held out together: a regular expression (clips in whose
+    path it finds the same text), or a table, FILE.csv or FILE.csv:COLUMN, with a column `file`. Default: by
+    sub-folders, names and times, where those tell."""
     sr: int = 16000
     """Sampling rate in Hz; clips of another rate are resampled, and the report says so."""
     channel: int | Literal["mean"] = 0

@@ -14,13 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from adjax.app.console import print_failures, print_flags, print_notes, print_understood
-from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress
+from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress, grouping_of
 from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
 from adjax.data.clips import ClipTable, read_labels
 from adjax.data.index import index_folder
-from adjax.data.recordings import group_clips
 from adjax.model.extraction import ClipFeatures
 from adjax.model.folds import held_out_split
 from adjax.model.inputs import extract_splits
@@ -109,7 +108,7 @@ def _run(command: Run, console: Console) -> bool:
                 spec,
                 train,
                 false_alarm_rate=command.false_alarm_rate,
-                pattern=command.group,
+                group=command.group,
                 checkpoints=command.out / TRAINING / name.replace(":", "_"),
             )
             found[out] = model, model.score_features(test)
@@ -185,11 +184,11 @@ def _synthetic_data(command: Run, console: Console, clock: Clock) -> Path:
     return root
 
 
-def hold_out_test(clips: ClipTable, pattern: str | None) -> ClipTable:
+def hold_out_test(clips: ClipTable, group: str | None) -> ClipTable:
     """Of normal clips alone a fifth as test clips, whole recordings: they show what the model says of normal sound."""
     machines = {machine: i for i, machine in enumerate(clips.machines)}
     machine = np.array([machines[clip.machine] for clip in clips])
-    test = held_out_split(machine, group_clips(clips.clips, pattern=pattern).group)
+    test = held_out_split(machine, grouping_of(clips, group).group)
     chosen = [replace(clip, split="test") if own else clip for clip, own in zip(clips, test, strict=True)]
     note = (
         f"there are no test clips: {int(test.sum())} of the {len(clips)} normal clips are kept out of training and "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,8 +54,7 @@ def train(command: Train, console: Console) -> bool:
         console.print(
             f"{len(everything) - len(clips)} test clips are left alone: a model is trained on normal clips only."
         )
-    work = command.out.with_name(f".{command.out.name}.work")
-    with hold(work):
+    with _work_folder(command.out) as work:
         with make_progress(console) as progress:
             task = progress.add_task("Reading clips, computing features", total=len(clips))
             features = extract_for(
@@ -68,14 +69,12 @@ def train(command: Train, console: Console) -> bool:
                 spec,
                 features,
                 false_alarm_rate=command.false_alarm_rate,
-                pattern=command.group,
+                group=command.group,
                 checkpoints=work / TRAINING / "model",
             )
         model = model.with_about(data=readable(str(command.data)))
         save_model(model, command.out)
         drop_checkpoints(work / TRAINING, "model", clips)
-    (work / ".lock").unlink(missing_ok=True)
-    work.rmdir() if not any(work.iterdir()) else None
     console.print(fits_table("Fits", model.record.fits))
     if model.calibrated:
         console.print(thresholds_table(model))
@@ -91,3 +90,17 @@ def train(command: Train, console: Console) -> bool:
         markup=False,
     )
     return not failures
+
+
+@contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """A folder beside the model for checkpoints, held by this command alone; it goes unless checkpoints stay in it."""
+    work = out.with_name(f".{out.name}.work")
+    try:
+        with hold(work):
+            yield work
+    finally:
+        if work.is_dir() and {path.name for path in work.iterdir()} <= {".lock"}:
+            (work / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):  # another command has just begun
+                work.rmdir()

@@ -7,19 +7,21 @@ those of new recordings, and the threshold would be too low.
 
 from __future__ import annotations
 
+import csv
+import os
 import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from datetime import datetime
 from itertools import pairwise
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
 from adjax.data.clips import Clip, count
 from adjax.data.layouts import LABEL_FOLDERS, is_dcase_name
-from adjax.types import SettingsError
+from adjax.types import DataError, SettingsError, readable
 
 SESSION_GAP = 10.0  # a pause of so many median gaps ends a session
 
@@ -116,6 +118,45 @@ def group_clips(clips: Sequence[Clip], *, pattern: str | None = None) -> Groupin
             text = f"{text} {pattern!r}" if name == "pattern" else text
             sentences.append(f"{text} ({', '.join(counts)})")
     return Grouping(group, "; ".join(sentences) or "no clips")
+
+
+def read_groups(
+    path: str | os.PathLike[str], clips: Sequence[Clip], *, column: str | None = None
+) -> Grouping:
+    """Groups from a table: which recording or session each clip belongs to.
+
+    Args:
+        path: CSV with a header; its column `file` holds names or ends of paths.
+        clips: of one machine or several.
+        column: that names the recording; None: the first one besides `file`.
+
+    Raises:
+        DataError: the table cannot be read, has no such column, or says nothing of a clip.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a CSV table of recordings ({error})") from error
+    columns = list(rows[0]) if rows else []
+    column = column or next((name for name in columns if name != "file"), None)
+    if "file" not in columns or column not in columns:
+        raise DataError(
+            f"{path}: needs a header with the columns file and {column or 'recording'}; it has "
+            f"{', '.join(columns) or 'none'}"
+        )
+    said = {Path(row["file"]).as_posix(): row[column] for row in rows}
+    by_name = {Path(name).name: group for name, group in said.items()}
+    keys: dict[tuple[str, str, str], int] = {}
+    group = []
+    for clip in clips:
+        whole = clip.path.as_posix()
+        own = next((said[name] for name in (whole, clip.name) if name in said), by_name.get(clip.path.name))
+        if own is None:
+            raise DataError(f"{path}: has no row for {readable(whole)}; give each training clip its {column}")
+        group.append(keys.setdefault((*clip.machine, own), len(keys)))
+    rule = f"the column {column} of a table ({count(len(keys), 'group')}, {count(len(group), 'clip')})"
+    return Grouping(np.array(group, np.int64), rule)
 
 
 def recording_order(clips: Sequence[Clip]) -> np.ndarray:

@@ -108,7 +108,7 @@ def make_gaussians(
         params = map_clips(one, jnp.arange(n_machines))
         finite = [jnp.isfinite(leaf).reshape(n_machines, -1).all(axis=1) for leaf in jax.tree.leaves(params)]
         status = jnp.where(jnp.stack(finite).all(axis=0), CONVERGED, NOT_FINITE).astype(jnp.int32)
-        nothing = jnp.zeros(n_machines, views.dtype)
+        nothing = jnp.full(n_machines, jnp.nan, views.dtype)  # no objective: the formulae are closed
         return params, FitInfo(nothing, jnp.ones(n_machines, jnp.int32), status)
 
     def score(params: tuple[Gaussian, ...], machine: Array, rows: Array, weight: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import UserDict
+from typing import Any
 
 from adjax.types import Kind, SettingsError
 
@@ -18,12 +19,13 @@ class Kinds(UserDict[str, Kind]):
         return kind
 
 
-KINDS = Kinds()
-KINDS.data |= {  # type: ignore[assignment]  # modules with a KIND
+# Modules that have a KIND of that name.
+MODULES: dict[str, Any] = {
     "gaussians": "adjax.detectors.gaussians",
     "gmm": "adjax.detectors.gmm.kind",
     "autoencoder": "adjax.detectors.autoencoder.kind",
 }
+KINDS = Kinds(MODULES)
 
 
 def kind_of(name: str) -> Kind:

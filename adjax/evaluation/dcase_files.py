@@ -18,12 +18,13 @@ from adjax.types import DataError
 
 
 def score_file_name(machine_type: str, machine_id: str) -> str:
-    """`anomaly_score_slider_id_00.csv`; 2021 and later `anomaly_score_slider_section_00_test.csv`.
-
-    What cannot stand in a file's name is written as in a web address: the id "hall 3/pump 2" as "hall 3%2Fpump 2".
-    """
+    """`anomaly_score_slider_id_00.csv`; 2021 and later `anomaly_score_slider_section_00_test.csv`."""
     suffix = "_test" if machine_id.startswith("section") else ""
-    name = f"anomaly_score_{machine_type}_{machine_id}{suffix}.csv"
+    return file_name(f"anomaly_score_{machine_type}_{machine_id}{suffix}.csv")
+
+
+def file_name(name: str) -> str:
+    """A name as one of a file; what cannot stand there is written as in a web address: "3/pump" as "3%2Fpump"."""
     return re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda match: f"%{ord(match[0]):02X}", name)
 
 

@@ -155,8 +155,10 @@ def calibrate(
 ) -> tuple[Calibration, list[np.ndarray]]:
     """Learn what held-out normal clips score.
 
-    A held-out clip is itself judged by the others alone, as a new clip will be judged by all of them: its own score has
-    no part in the centre, the spread and the ranks that it meets.
+    With several parts, a held-out clip is itself judged by the others alone, as a new clip will be judged by all of
+    them: its own score has no part in the centre, the spread and the ranks that it meets. One part alone is only
+    ranked, and must then be scaled as a new clip's is: where a few clips score far above all others, leaving one out
+    shifts the bulk by more than it is wide.
 
     Args:
         parts: for each machine (n_clips, n_parts) float raw parts of its clips, each from a fit without it, all finite;
@@ -183,7 +185,10 @@ def calibrate(
     tail, part_tail = np.ones(n_machines), np.ones((n_machines, n_parts))
     held_out = []
     for m, own in enumerate(parts):
-        z = _without_itself(own, totals[m] - squares[m], counts[m] - freedom[m])
+        # One part keeps its order. In the precision in which new clips are scaled, so that ties stay ties.
+        z = (own.astype(np.float32) - centre[m].astype(np.float32)) / spread[m].astype(np.float32)
+        if n_parts > 1:
+            z = _without_itself(own, totals[m] - squares[m], counts[m] - freedom[m])
         fused = _fuse_held_out(fusion, z)
         held_out.append(fused)
         part_scores[m, : len(z)] = np.sort(z, axis=0)

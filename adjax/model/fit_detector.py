@@ -13,7 +13,7 @@ import numpy as np
 from adjax.detectors.kinds import kind_of
 from adjax.features.recipes import FeatureConfig
 from adjax.model.extraction import ClipFeatures
-from adjax.model.lanes import Lane, fit_group
+from adjax.model.lanes import GroupFit, Lane, fit_group
 from adjax.model.lift import make_detector
 from adjax.model.result import Fit
 from adjax.model.score import DetectorParams, parts_of_clips
@@ -133,9 +133,8 @@ def fit_detector(
                 )
             )
         if spec.calibration != "none":
-            _score_held_out(
-                own, found.params, group, inside, [lane.of(chosen) for lane in lanes], chosen, parts
-            )
+            inner = [lane.of(chosen) for lane in lanes]
+            _score_held_out(own, found, group, inside, inner, chosen, parts)
         if watch.on_fit:
             watch.on_fit(name)
     if not collected:
@@ -163,7 +162,7 @@ def fit_detector(
 
 def _score_held_out(
     spec: DetectorSpec,
-    params: Any,
+    found: GroupFit,
     group: ClipFeatures,
     inside: np.ndarray,
     lanes: Sequence[Lane],
@@ -176,11 +175,11 @@ def _score_held_out(
     for k, lane in enumerate(lanes):
         if not lane.left_out.any():
             continue
-        standardizer, numbers = _of_lane(params, k)
+        standardizer, numbers = _of_lane(found.params, k)
         own = DetectorParams(index, standardizer, numbers, nothing)
         for j in range(n_models):
             clips = np.flatnonzero(lane.left_out & (inside == j))
-            if len(clips):
+            if len(clips) and found.status[k, j] != NOT_FINITE:
                 part = group.at(clips.tolist())
                 parts[chosen[clips]] = parts_of_clips(spec, own, j, part.rows, part.offsets)
 

@@ -70,7 +70,7 @@ class Record:
 def to_json(record: Record) -> dict[str, Any]:
     """A mapping that JSON can hold."""
     return {
-        "fits": [asdict(fit) for fit in record.fits],
+        "fits": [_without_nan(asdict(fit)) for fit in record.fits],
         "failures": [
             {"file": error.path, "reason": error.reason}
             if isinstance(error, ClipError)
@@ -98,7 +98,16 @@ def to_json(record: Record) -> dict[str, Any]:
 def from_json(found: Mapping[str, Any]) -> Record:
     """What `to_json` wrote."""
     return Record(
-        fits=tuple(Fit(**{**fit, "losses": tuple(fit["losses"])}) for fit in found["fits"]),
+        fits=tuple(
+            Fit(
+                **{
+                    **fit,
+                    "objective": np.nan if fit["objective"] is None else fit["objective"],
+                    "losses": tuple(np.nan if loss is None else loss for loss in fit["losses"]),
+                }
+            )
+            for fit in found["fits"]
+        ),
         failures=tuple(
             ClipError(one["file"], one["reason"]) if "file" in one else FitError(one["reason"])
             for one in found["failures"]
@@ -116,3 +125,9 @@ def from_json(found: Mapping[str, Any]) -> Record:
         versions=found["versions"],
         about=found["about"],
     )
+
+
+def _without_nan(fit: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: null stands for a number that there is not."""
+    losses = [None if np.isnan(loss) else loss for loss in fit["losses"]]
+    return {**fit, "objective": None if np.isnan(fit["objective"]) else fit["objective"], "losses": losses}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from jax import numpy as jnp
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.metrics import roc_curve
@@ -19,7 +18,8 @@ from adjax.features.mel import hz_to_mel, log_mel_spectrogram
 from adjax.features.recipes import FeatureConfig
 from adjax.model.result import Result
 
-NORMAL, ANOMALOUS = "#2166ac", "#d6604d"
+NORMAL, ANOMALOUS, UNKNOWN = "#2166ac", "#d6604d", "#777777"
+LABELS = {0: ("normal", NORMAL), 1: ("anomalous", ANOMALOUS), -1: ("no label", UNKNOWN)}
 
 
 def spectrograms(clips: Mapping[str, Clip], config: FeatureConfig, *, channel: Channel = 0) -> Figure:
@@ -53,7 +53,7 @@ def spectrograms(clips: Mapping[str, Clip], config: FeatureConfig, *, channel: C
             image, origin="lower", aspect="auto", extent=(0, image.shape[1] * seconds, 0, image.shape[0]),
             vmin=low, vmax=high, cmap="magma",
         )  # fmt: skip
-        axis.set(title=title, xlabel="time (s)")
+        axis.set(title=plain(title), xlabel="time (s)")
     top = float(hz_to_mel(config.sr / 2))
     ticks = np.array([0, 500, 1000, 2000, 4000, 8000])
     ticks = ticks[ticks <= config.sr / 2]
@@ -63,24 +63,32 @@ def spectrograms(clips: Mapping[str, Clip], config: FeatureConfig, *, channel: C
     return figure
 
 
-def score_histograms(result: Result, machine_type: str) -> Figure:
-    """Scores of normal and anomalous clips, a panel a machine."""
-    figure, axes = _panels(result, machine_type)
-    for axis, machine_id in zip(axes, result.metrics()[machine_type], strict=True):
-        clips, scores = result.of(machine_type, machine_id)
+def score_histograms(
+    result: Result, machine_type: str, thresholds: Mapping[str, float] | None = None
+) -> Figure:
+    """Scores of the test clips by label, a panel for each machine.
+
+    Args:
+        result: of the test clips, with or without labels.
+        machine_type: whose.
+        thresholds: of a machine's label: the score above which a clip is called anomalous; a line where it is given.
+    """
+    machines = [machine for machine in result.clips.machines if machine.machine_type == machine_type]
+    figure = Figure(figsize=(3.6 * len(machines), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(machines), squeeze=False)[0]
+    for axis, machine in zip(axes, machines, strict=True):
+        clips, scores = result.of(*machine)
+        limit = (thresholds or {}).get(machine.label)
         # A few scores far out would press all others into one bar: they go into the last one.
-        low, high = np.min(scores), np.percentile(scores, 99)
-        bins = np.linspace(low, max(high, low + 1e-9), 30)
-        for label, name, colour in ((0, "normal", NORMAL), (1, "anomalous", ANOMALOUS)):
+        low, high = np.min(scores), max(np.percentile(scores, 99), -np.inf if limit is None else limit)
+        bins = np.linspace(low, max(high, low + 1e-9) * (1.02 if high > 0 else 1.0), 30)
+        for label, (name, colour) in LABELS.items():
             own = np.clip(scores[clips.labels == label], bins[0], bins[-1])
-            axis.hist(
-                own,
-                bins.tolist(),
-                alpha=0.6,
-                label=name,
-                color=colour,
-            )
-        axis.set(title=machine_id, xlabel="anomaly score")
+            if len(own):
+                axis.hist(own, bins.tolist(), alpha=0.6, label=name, color=colour)
+        if limit is not None:
+            axis.axvline(limit, color="0.2", linestyle="--", linewidth=1, label="threshold")
+        axis.set(title=plain(machine.machine_id or machine_type), xlabel="anomaly score")
     axes[0].set_ylabel("test clips")
     axes[0].legend()
     return figure
@@ -96,9 +104,9 @@ def roc_curves(result: Result, machine_type: str) -> Figure:
         clips, scores = result.of(machine_type, machine_id)
         known = clips.labels >= 0
         false_positive, true_positive, _ = roc_curve(clips.labels[known], scores[known])
-        axis.plot(false_positive, true_positive, label=f"{machine_id}: AUC {metrics.auc:.3f}")
+        axis.plot(false_positive, true_positive, label=f"{plain(machine_id)}: AUC {metrics.auc:.3f}")
     axis.set(xlabel="false-positive rate", ylabel="true-positive rate", xlim=(0, 1), ylim=(0, 1.01))
-    axis.set_title(f"{machine_type}: ROC per machine")
+    axis.set_title(f"{plain(machine_type)}: ROC per machine")
     axis.legend(loc="lower right")
     return figure
 
@@ -120,7 +128,7 @@ def loss_curves(train: np.ndarray, validation: np.ndarray | None, titles: Sequen
             axis.plot(epochs, train[:, lane], color=NORMAL, linewidth=0.8, alpha=0.7)
             if validation is not None:
                 axis.plot(epochs, validation[:, lane], color=ANOMALOUS, linewidth=0.8, alpha=0.7)
-        axis.set(title=title, xlabel="epoch", yscale="log")
+        axis.set(title=plain(title), xlabel="epoch", yscale="log")
     axes[0].set_ylabel("mean squared error")
     lines = {"training": Line2D([], [], color=NORMAL), "validation": Line2D([], [], color=ANOMALOUS)}
     shown = list(lines) if validation is not None else ["training"]
@@ -135,7 +143,6 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _panels(result: Result, machine_type: str) -> tuple[Figure, list[Axes]]:
-    n_ids = len(result.metrics()[machine_type])
-    figure = Figure(figsize=(3.6 * n_ids, 3.2), layout="constrained")
-    return figure, list(figure.subplots(1, n_ids, squeeze=False)[0])
+def plain(text: str) -> str:
+    """A name as a title: a dollar sign in it begins no formula."""
+    return text.replace("$", r"\$")

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from adjax.evaluation.dcase_files import score_file_name, write_results, write_scores
+from adjax.evaluation.dcase_files import file_name, score_file_name, write_results, write_scores
 from adjax.features.recipes import FeatureConfig
 from adjax.model.model import Model
-from adjax.model.record import versions
+from adjax.model.record import to_json, versions
 from adjax.model.result import Result
-from adjax.model.spec import ModelSpec, to_json
+from adjax.model.spec import ModelSpec
+from adjax.model.spec import to_json as spec_to_json
 from adjax.report.tables import Summary
 from adjax.store import write_json
 from adjax.types import STATUS_NAMES, AdjaxError, ClipError
@@ -105,7 +106,7 @@ def write_run(
     out.mkdir(parents=True, exist_ok=True)
     settings = {
         "data": data,
-        "model": to_json(model.spec),
+        "model": spec_to_json(model.spec),
         "false_alarm_rate": model.false_alarm_rate,
         "versions": versions(),
     }
@@ -126,7 +127,10 @@ def write_run(
     failures = (*model.record.failures, *result.failures)
     report: dict[str, Any] = {
         "metrics": {name: asdict(summary) for name, summary in summaries.items()},
-        "fits": [{**asdict(fit), "status": STATUS_NAMES[fit.status]} for fit in model.record.fits],
+        "fits": [
+            {**fit, "status": STATUS_NAMES.get(fit["status"], "failed")}
+            for fit in to_json(model.record)["fits"]
+        ],
         "failures": [str(failure) for failure in failures],
         "notes": list(dict.fromkeys((*model.record.notes, *result.notes))),
         "held_out": describe_held_out(model),
@@ -174,7 +178,7 @@ def describe_held_out(model: Model) -> dict[str, Any]:
 
 
 def write_figures(out: Path, *, model: Model, result: Result, summaries: Mapping[str, Summary]) -> list[Path]:
-    """Draw the losses of what trains in epochs and, of labelled machine types, spectrograms, histograms, ROC curves."""
+    """Draw losses of what trains in epochs; of each type spectrograms, histograms and, with labels, ROC curves."""
     from adjax.report import figures  # matplotlib takes its time
 
     spec: ModelSpec = model.spec
@@ -185,21 +189,26 @@ def write_figures(out: Path, *, model: Model, result: Result, summaries: Mapping
         figure = figures.loss_curves(
             np.array([fit.losses for fit in fits]).T, None, [fit.machine_id or machine_type for fit in fits]
         )
-        files.append(figures.save(figure, out / "figures" / f"{machine_type}_losses.png"))
+        files.append(figures.save(figure, out / "figures" / f"{file_name(machine_type)}_losses.png"))
     front_end = spec.detectors[0].features
-    for machine_type in summaries:
-        drawn = {
-            "scores": figures.score_histograms(result, machine_type),
-            "roc": figures.roc_curves(result, machine_type),
-        }
+    rate = [model.false_alarm_rate]
+    limits = {name: rows[0][1] for name, rows in model.thresholds(rate).items() if rows}
+    for machine_type in result.clips.machine_types:
+        drawn = {"scores": figures.score_histograms(result, machine_type, limits)}
+        if machine_type in summaries:
+            drawn["roc"] = figures.roc_curves(result, machine_type)
         if isinstance(front_end, FeatureConfig):
             first = {}
-            for label, name in ((0, "normal"), (1, "anomalous")):
-                clip = next(c for c in result.clips if c.machine_type == machine_type and c.label == label)
-                first[f"{clip.machine.label}, {name}"] = clip
+            for label, (name, _) in figures.LABELS.items():
+                table = result.clips.select(machine_type=machine_type)
+                own = [
+                    clip for clip, value in zip(table, table.labels.tolist(), strict=True) if value == label
+                ]
+                if own:
+                    first[f"{own[0].machine.label}, {name}"] = own[0]
             drawn["spectrograms"] = figures.spectrograms(first, front_end, channel=spec.channel)
         files += [
-            figures.save(figure, out / "figures" / f"{machine_type}_{name}.png")
+            figures.save(figure, out / "figures" / f"{file_name(machine_type)}_{name}.png")
             for name, figure in drawn.items()
         ]
     return files

@@ -95,7 +95,13 @@ def fits_table(title: str, fits: tuple[Fit, ...]) -> Table:
     for fit in fits:
         name = escape(" ".join(part for part in (fit.machine_type, fit.machine_id) if part))
         counts = (str(fit.n_clips), f"{fit.n_vectors:,}", str(fit.n_steps))
-        table.add_row(fit.kind, name, *counts, f"{fit.objective:.4g}", STATUS_NAMES[fit.status])
+        table.add_row(
+            fit.kind,
+            name,
+            *counts,
+            "–" if np.isnan(fit.objective) else f"{fit.objective:.4g}",
+            STATUS_NAMES[fit.status],
+        )
     return table
 
 

@@ -39,7 +39,7 @@ from adjax.detectors.autoencoder.resume import LaneTable, jit_program, train_lan
 from adjax.detectors.autoencoder.training import epoch_keys, init_state, shuffle
 from adjax.features.recipes import BASELINE_FLOORS
 from adjax.model.extraction import ClipFeatures
-from adjax.model.model import extract_splits
+from adjax.model.inputs import extract_splits
 from adjax.model.spec import make_spec
 from adjax.sweep.models import pool_scores
 from experiments._autoencoder_lanes import LaneSpec, make_table, score_lanes

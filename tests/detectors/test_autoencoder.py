@@ -135,7 +135,8 @@ def test_a_weight_counts_in_the_loss() -> None:
     config = replace(SMALL, n_epochs=1, batch_size=32)
     x, weight = normal_rows(3, 32), window_weight(32)
     weight[4] = 3
-    _, info = make_autoencoder(config).fit(jax.random.key(1), x, weight, AutoencoderHyper(0.0))
+    fit = jax.jit(make_autoencoder(config).fit)
+    _, info = fit(jax.random.key(1), x, weight, AutoencoderHyper(0.0))
     key_init, _ = jax.random.split(jax.random.key(1))
     weights = init_weights(config, 6, key_init, 4, jnp.float32)
     inputs, targets = inputs_and_targets(config, gather_windows(jnp.asarray(x), jnp.arange(30), 3))

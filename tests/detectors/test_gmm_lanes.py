@@ -100,7 +100,7 @@ def test_the_masked_mixture_is_the_small_one(kind: str, x64: None) -> None:
         n_traces += 1
         return fit_gmm(GmmConfig(5, kind), key, x, weight, GmmHyper(1e-4, 1e-6, m))
 
-    for m in (1, 2, 4):
+    for m in (1, 4):
         big, info = masked(jax.random.key(m), m)
         small, alone = jax.jit(partial(fit_gmm, GmmConfig(m, kind)))(
             jax.random.key(m), x, weight, GmmHyper(1e-4, 1e-6)
