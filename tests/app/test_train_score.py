@@ -226,13 +226,13 @@ def test_scores_stream_in_chunks(
     assert calls == [3, 3, 3, 1]
     assert len(rows_of(tmp_path / "whole.csv")) == 10
     assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    first = lambda text: [line for line in text.splitlines() if line.startswith("│")]  # noqa: E731
-    assert first(capsys.readouterr().out) == first(whole)
+    lines_of = lambda text: [line for line in text.splitlines() if line.startswith("│")]  # noqa: E731
+    assert lines_of(capsys.readouterr().out) == lines_of(whole)
     monkeypatch.setattr(adjax.app.score, "_SHOWN", 2)
     assert main(command[:-1]) == OK
     printed = capsys.readouterr().out
     assert "laut!" in printed
-    assert len(first(printed)) == 2
+    assert len(lines_of(printed)) == 2
 
 
 def test_info_tells_and_changes_the_rate_of_false_alarms(

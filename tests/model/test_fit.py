@@ -18,6 +18,7 @@ from adjax.app.fitting import drop_checkpoints
 from adjax.data.audio import write_wav
 from adjax.data.clips import Clip, ClipTable
 from adjax.data.index import index_folder
+from adjax.detectors.autoencoder import resume
 from adjax.detectors.kinds import kind_of
 from adjax.features.recipes import FeatureConfig
 from adjax.model.extraction import ClipFeatures
@@ -197,7 +198,9 @@ def test_a_machine_has_the_same_model_in_any_company(splits) -> None:
         )
 
 
-def test_checkpoints_change_nothing_and_belong_to_one_run(splits, tmp_path: Path) -> None:
+def test_checkpoints_change_nothing_and_belong_to_one_run(
+    splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train, test = splits
     plain = fit_model(AUTOENCODER, train)
     scores = plain.score_features(test).scores
@@ -205,12 +208,16 @@ def test_checkpoints_change_nothing_and_belong_to_one_run(splits, tmp_path: Path
     heard: list[float] = []
     done: list[str] = []
     watch = Watch(done.append, lambda n_lanes, loss: heard.append(loss))
+    built: list[object] = []
+    make_lanes = resume.make_lanes
+    monkeypatch.setattr(resume, "make_lanes", lambda *a, **b: built.append(a) or make_lanes(*a, **b))
     fit = lambda spec: fit_model(spec, train, checkpoints=place, watch=watch)  # noqa: E731
     assert_array_equal(fit(AUTOENCODER).score_features(test).scores, scores)
     again = fit(AUTOENCODER)
     assert_array_equal(again.score_features(test).scores, scores)
     assert "fan id_02: went on after epoch 30 of 30" in again.record.notes
     assert not set(plain.record.notes) & set(again.record.notes)
+    assert len(built) == 1  # two machines of one size, twice: one program
     assert done == ["fan id_00", "fan id_02"] * 2
     assert len(heard) == 4 * 30  # two machines, twice: the second time from the checkpoints
     assert_array_equal(np.sort(heard[:60]), np.sort(heard[60:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -62,6 +63,7 @@ def fit_many(
     return Fitted(trained.params, info, losses.T, trained.remarks)
 
 
+@functools.lru_cache(maxsize=8)  # one function for one listener: the compiled program depends on it
 def _report(on_step: Callable[[int, float], None] | None) -> OnEpoch | None:
     if on_step is None:
         return None
