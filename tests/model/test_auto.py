@@ -23,7 +23,7 @@ from adjax.model.spec import VectorConfig, make_spec
 from adjax.types import ClipError, FitError, SettingsError, Training
 
 N_MELS = 16
-AUTO = make_spec("auto", features=VectorConfig(5 * N_MELS))
+AUTO = make_spec("auto", features=FeatureConfig(n_mels=N_MELS))
 
 
 def clips_of(
@@ -282,4 +282,8 @@ def test_it_refuses_what_it_cannot_use() -> None:
         make_spec("auto", features=small, pooling="max")
     wide = replace(clips_of(fan(6)), rows=np.zeros((6, 5 * 24), np.float32))
     with pytest.raises(SettingsError, match="multiple of 16"):
-        fit_model(make_spec("auto", features=VectorConfig(5 * 24)), wide)
+        fit_model(make_spec("auto", features=replace(small, n_mels=24)), wide)
+    assert make_spec("auto", features=VectorConfig(7)).detectors[0].make().parts == (
+        "vector",
+        "vector diagonal",
+    )
