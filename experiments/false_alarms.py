@@ -280,7 +280,7 @@ def figure_of(study: Study, got: dict[Setting, Got]) -> Figure:
     figure = Figure(figsize=(2.9 * len(sources) + 0.6, 2.6 * len(rows) + 0.8), layout="constrained")
     axes = figure.subplots(len(rows), len(sources), squeeze=False, sharex=True, sharey=True)
     asked = np.array(study.rates)
-    ticks = [rate for rate in study.rates if rate < 1]
+    heights = (0.001, 0.01, 0.05, 0.2, 1.0)
     for row, (order, calibration) in enumerate(rows):
         for column, source in enumerate(sources):
             axis: Axes = axes[row, column]
@@ -296,9 +296,9 @@ def figure_of(study: Study, got: dict[Setting, Got]) -> Figure:
                     place, own.mean, error, fmt="o-", color=colours[setting.n], markersize=3, linewidth=1,
                     label=number_of(setting),
                 )  # fmt: skip
-            axis.set(xscale="log", yscale="log")
-            axis.set_xticks(ticks, [f"{100 * rate:g}" for rate in ticks])
-            axis.set_yticks(ticks, [f"{100 * rate:g}" for rate in ticks])
+            axis.set(xscale="log", yscale="log", ylim=(0.0008, 1.25))
+            axis.set_xticks(asked, [f"{100 * rate:g}" for rate in asked])
+            axis.set_yticks(heights, [f"{100 * rate:g}" for rate in heights])
             axis.minorticks_off()
             axis.grid(color="0.92")
             axis.set_title(f"{source}\n{order}, {calibration}", fontsize=9)
