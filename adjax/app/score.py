@@ -14,7 +14,7 @@ from rich.console import Console
 from adjax.app.console import print_failures, print_flags
 from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
-from adjax.data.clips import ClipTable
+from adjax.data.clips import ClipTable, count
 from adjax.model.inputs import expand, find_machine
 from adjax.model.keep import load_model
 from adjax.model.result import NOT_COMPARABLE, Result
@@ -88,9 +88,9 @@ def score(command: Score, console: Console) -> Verdict:
     assert worst is not None or failures
     n = sum(counts.values())
     if worst is not None and n:
-        console.print(scores_table(f"{n:,} clips, worst first", worst, most=_SHOWN))
+        console.print(scores_table(f"{count(n, 'clip')}, worst first", worst, most=_SHOWN))
         print_flags(console, worst)
-    told = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items() if count)
+    told = ", ".join(f"{number:,} {verdict}" for verdict, number in counts.items() if number)
     rate = f" at a false-alarm rate of {model.false_alarm_rate:g}" if model.calibrated else ""
     console.print(f"{told or 'no clip has a score'}{rate}; {len(failures):,} could not be scored.")
     print_failures(console, [str(error) for error in failures])

@@ -14,6 +14,7 @@ from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress
 from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
+from adjax.data.clips import count
 from adjax.data.index import index_folder
 from adjax.model.inputs import extract_for
 from adjax.model.keep import CARD, save_model
@@ -82,7 +83,9 @@ def train(command: Train, console: Console) -> bool:
     failures = [*map(str, everything.rejected), *map(str, model.record.failures)]
     print_failures(console, failures)
     console.print(
-        f"The model of {len(model.machines)} machines is in {command.out}.", highlight=False, markup=False
+        f"The model of {count(len(model.machines), 'machine')} is in {command.out}.",
+        highlight=False,
+        markup=False,
     )
     console.print(
         f"Next: adjax score {command.out} FILES-OR-FOLDERS, adjax info {command.out}",

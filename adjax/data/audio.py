@@ -237,7 +237,7 @@ def _open(path: str | os.PathLike[str]) -> Iterator[tuple[soundfile.SoundFile, i
         length, n_bytes = read_length(raw), os.fstat(raw.fileno()).st_size
         if length.recovered == LENGTH_ZERO and n_bytes > MAX_BYTES:
             raise ClipError(path, "its header says 0 bytes of audio, and it is too long to be mended; cut it")
-        source = mended(raw, length) if length.recovered == LENGTH_ZERO else path
+        source = mended(raw, length) if length.recovered == LENGTH_ZERO else os.fsencode(path)
     try:
         file = soundfile.SoundFile(source)
     except soundfile.LibsndfileError as error:

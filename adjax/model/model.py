@@ -172,7 +172,10 @@ class Model:
             try:
                 place[i] = self.place_of(clip)
             except ClipError as error:
-                if any(isinstance(own, FitError) for own in self.record.failures):
+                if any(
+                    isinstance(own, FitError) and clip.machine.label in str(own)
+                    for own in self.record.failures
+                ):
                     strangers[clip.machine] = strangers.get(clip.machine, 0) + 1
                 else:
                     failures.append(error)
@@ -242,7 +245,7 @@ class Model:
         return Result(
             features.clips,
             score.astype(np.float64),
-            p_value.astype(np.float64),
+            _as_written(p_value),
             extrapolated.astype(bool),
             decision,
             self.part_names,
@@ -252,3 +255,8 @@ class Model:
             tuple(failures),
             notes,
         )
+
+
+def _as_written(values: np.ndarray) -> np.ndarray:
+    """float64 of the shortest decimals that float32 numbers have: .05 is .05, as in a comparison with a rate."""
+    return np.array([float(str(value)) for value in values.astype(np.float32)], np.float64)

@@ -171,9 +171,6 @@ def test_a_bad_file_is_listed_and_the_others_are_scored(
     assert not out.with_name("today_failures.csv").exists()
 
 
-@pytest.mark.xfail(
-    raises=UnicodeEncodeError, strict=False, reason="soundfile takes such a path as bytes only"
-)
 def test_a_name_that_is_no_utf8_is_scored(home: Path, model: Path, tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.wav")
     shutil.copy(home / "neu/mittags.wav", path)
