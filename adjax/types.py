@@ -170,7 +170,8 @@ class Kind(NamedTuple):
         calibrate: "folds" where fits are cheap, "split" where training is long; see `adjax.model.spec.Calibrating`.
         recipes: published settings by name: config, and settings of the front end.
         engine: (config, keys, x, weight, hyper, data, fold, options) -> `Fitted`: many fits of a row detector from the
-            host, on all cores, to rounding those of `make(config).fit`. `x` (n_sets, n_rows, n_features), `weight`
+            host, on all cores; a single one is `make(config).fit` to rounding, and so are several but for luck (an
+            order in which rows are taken). `x` (n_sets, n_rows, n_features), `weight`
             (n_folds, n_rows), and for each lane a key, hyper, and which set and weights. None: one compiled call.
         widen: (configs) -> the config that serves all of them with one compile; `narrow` tells it which.
         for_clips: (config) -> the config for rows that are whole clips, where windows of rows make no sense.

@@ -139,6 +139,7 @@ def _run(command: Run, console: Console) -> bool:
                 f"Note: figures could not be drawn ({escape(str(error))}); all results are written."
             )
     notes = [note for model, result in found.values() for note in (*model.record.notes, *result.notes)]
+    notes += [model.caution for model, _ in found.values() if model.caution]
     print_notes(console, notes, (own for model, _ in found.values() for own in model.record.held_out))
     failures = [
         str(e) for model, result in found.values() for e in (*model.record.failures, *result.failures)

@@ -79,7 +79,8 @@ def train(command: Train, console: Console) -> bool:
     console.print(fits_table("Fits", model.record.fits))
     if model.calibrated:
         console.print(thresholds_table(model))
-    print_notes(console, model.record.notes, model.record.held_out)
+    notes = [*model.record.notes, *([model.caution] if model.caution else [])]
+    print_notes(console, notes, model.record.held_out)
     failures = [*map(str, everything.rejected), *map(str, model.record.failures)]
     print_failures(console, failures)
     console.print(

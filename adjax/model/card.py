@@ -75,4 +75,5 @@ def remarks_of(model: Model) -> list[str]:
         for name in own.apart
     ]
     odd = [f"{name}: {finding}" for name, found in model.record.findings.items() for finding in found]
-    return [*model.record.notes, *odd, *map(str, model.record.failures), *apart]
+    caution = [model.caution] if model.caution else []
+    return [*model.record.notes, *caution, *odd, *map(str, model.record.failures), *apart]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adjax.data.clips import Clip
+from adjax.data.clips import Clip, first_of
 from adjax.data.descriptors import ClipInfo
 from adjax.model.comparable import Flag, comparable, compare
 from adjax.model.extraction import ClipFeatures
@@ -74,6 +74,24 @@ class Model:
             )
         calibration = self.params.calibration._replace(false_alarm_rate=np.float32(rate))
         return replace(self, params=self.params._replace(calibration=calibration))
+
+    @property
+    def caution(self) -> str:
+        """Which machines have too few held-out clips for the rate of false alarms; "" where none has."""
+        rate, counts = self.false_alarm_rate, self.params.calibration.n_held_out.tolist()
+        needed = int(np.ceil(1 / rate - 1e-9)) - 1
+        few = [
+            f"{machine.label} {n}"
+            for machine, n in zip(self.machines, counts, strict=True)
+            if self.calibrated and n < needed
+        ]
+        if not few:
+            return ""
+        return (
+            f"too few held-out clips for a false-alarm rate of {rate:g}, which needs {needed} ({first_of(few)}): "
+            "thresholds rest on a fitted tail, and more normal clips than asked for may be called anomalous; record "
+            "more normal clips, or ask for a larger rate"
+        )
 
     def with_about(self, **about: Any) -> Model:
         """The same model with more kept beside it, in its record."""
