@@ -32,7 +32,7 @@ LEVEL_DB, LEVEL_LIMIT_DB = 2.5, 20.0
 TOP_BAND_DB, CLIFF_DB = 10.0, 20.0
 OTHER_RATE_DB = 3.0  # of the median band, for a clip at a rate not seen
 CHANNEL_DB, DEAD_CHANNEL_DB = 6.0, 20.0
-SHORTER, MUCH_SHORTER, LONGER, MUCH_LONGER = 0.8, 0.5, 1.25, 3.0
+SHORTER, MUCH_SHORTER, LONGER, MUCH_LONGER = 0.85, 0.5, 1.2, 3.0
 CLIPPED, SILENT = 0.001, 0.1
 DC, DC_LIMIT = 0.1, 0.5  # in units of the clip's own level
 
