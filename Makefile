@@ -22,7 +22,7 @@ run: $(VENV)/.base  ## Install, then run all three models on a synthetic slide r
 	$(BIN)/adjax run --model all --set n_epochs=30 --out runs/first
 
 test: $(VENV)/.dev  ## Install, then run the tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.dev  ## Check format, style and types
 	$(BIN)/ruff format --check .

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,24 +13,19 @@ import pytest
 matplotlib.use("Agg")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# One folder of compiled programs for this run: its xdist workers and the processes that tests start find it in the
-# environment. Many tests compile the same. A fresh one each time, so that a run takes nothing from the last.
-MADE_HERE = "JAX_COMPILATION_CACHE_DIR" not in os.environ
-if MADE_HERE:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="adjax-tests-")
+# Compiled programs, which are most of the suite's time: xdist workers, the processes that tests start and later runs
+# share them. JAX finds one by the program, the flags, the versions and the machine, so none is ever stale.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adjax-tests"
+    CACHE.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_compilation_cache_dir", str(CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 SHARED = Path(os.environ.get("ADJAX_SHARED", Path(__file__).resolve().parents[2] / "shared"))
-
-
-def pytest_unconfigure() -> None:
-    """Remove the compiled programs; workers find the folder made, and leave it."""
-    if MADE_HERE:
-        shutil.rmtree(os.environ.pop("JAX_COMPILATION_CACHE_DIR"), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
