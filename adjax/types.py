@@ -41,8 +41,8 @@ class ClipBatch(NamedTuple):
         n_valid: (n_clips,) int32, how many leading samples of each clip are real; the rest is padding.
     """
 
-    samples: Array
-    n_valid: Array
+    samples: AnyArray
+    n_valid: AnyArray
 
 
 class FitInfo(NamedTuple):

@@ -129,8 +129,8 @@ def _run(command: Run, console: Console) -> bool:
         print_flags(console, result)
         if not summaries:
             console.print(
-                "No AUC and no figures: the test clips have no labels of both kinds (give them with --labels FILE, or "
-                "put anomalous clips into test/ or abnormal/)."
+                "No AUC and no ROC curve: the test clips have no labels of both kinds (give them with --labels FILE, "
+                "or put anomalous clips into test/ or abnormal/)."
             )
         try:  # after everything is safe: a figure never costs a result
             pictures += write_figures(out, model=model, result=result, summaries=summaries)

@@ -289,7 +289,7 @@ def _finish(
         samples[len(rows) :] = 0.0
     n_valid = np.zeros(plan.n_rows, np.int32)
     n_valid[: len(rows)] = n_samples[rows]
-    batch = ClipBatch(samples, n_valid)  # type: ignore[arg-type]  # NumPy here; JAX takes it as it is
+    batch = ClipBatch(samples, n_valid)
     return LoadedBatch(batch, rows, infos, failures, notes + _info_notes(infos))
 
 

@@ -257,9 +257,10 @@ class _Stamp(NamedTuple):
 def _stamp(text: str) -> _Stamp | None:
     """The first date in a name, with the time of day if that follows."""
     for match in _STAMP.finditer(text):
-        numbers = (match[part] for part in ("year", "month", "day", "hour", "minute", "second"))
+        parts = ("year", "month", "day", "hour", "minute", "second")
+        year, month, day, hour, minute, second = (int(match[part] or 0) for part in parts)
         try:
-            time = datetime(*(int(number or 0) for number in numbers))  # type: ignore[arg-type]
+            time = datetime(year, month, day, hour, minute, second)
         except ValueError:  # the 31st of June
             continue
         return _Stamp(time, match["clock"] is not None, match.end())

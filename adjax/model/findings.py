@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -76,7 +77,7 @@ def check_training(
         *(
             finding
             for code, words in RECOVERED_WORDS.items()
-            for finding in _those(heard, "header", words, lambda i, code=code: i.recovered == code)  # type: ignore[misc]
+            for finding in _those(heard, "header", words, partial(_was_mended, code))
         ),
     ]
     return TrainingFindings(tuple(findings), tuple(_reasons(len(pairs), heard, machine)))
@@ -139,6 +140,10 @@ def _levels(pairs: list[tuple[str, ClipInfo]]) -> Iterable[Finding]:
     if clips := tuple(name for (name, info) in pairs if abs(info.rms_db - middle) > limit):
         evidence = f"more than {limit:.0f} dB from the median level of {middle:.1f} dBFS"
         yield Finding("level", f"{evidence}: {len(clips)} of {len(pairs)} clips", clips)
+
+
+def _was_mended(code: int, info: ClipInfo) -> bool:
+    return info.recovered == code
 
 
 def _rms(info: ClipInfo) -> float:

@@ -102,9 +102,10 @@ def fit_detector(
         chosen = np.flatnonzero(np.isin(model[machine], members))
         inside = np.searchsorted(members, model[machine[chosen]])
         name = models[members[0]].label if len(members) == 1 else (str(this) if this else "all machines")
-        options = EngineOptions(
-            checkpoints / folder_of(models[members[0]]) if checkpoints else None, watch.on_step
-        )
+        place = checkpoints / folder_of(models[members[0]]) if checkpoints else None
+        if place and number:  # two detectors of one machine train apart
+            place = place / f"detector_{number}"
+        options = EngineOptions(place, watch.on_step)
         group = features.at(chosen.tolist())
         names = [models[i] for i in members]
         try:

@@ -279,7 +279,7 @@ def _of_sounds(
             compute, rows, infos = compiled_features(front_end), [], []
             for sound in good:
                 own_sound = sound if sr in (None, front_end.sr) else resample(sound, sr, front_end.sr)
-                batch = ClipBatch(own_sound[None], np.array([len(own_sound)], np.int32))  # type: ignore[arg-type]
+                batch = ClipBatch(own_sound[None], np.array([len(own_sound)], np.int32))
                 rows.append(compute(batch)[0][: front_end.n_rows(len(own_sound))])
                 infos.append(_describe(sound, own_sound, sr or front_end.sr, front_end.sr))
             offsets = np.concatenate([[0], np.cumsum([len(one) for one in rows])]).astype(np.int64)

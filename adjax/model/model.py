@@ -106,7 +106,7 @@ class Model:
             scores = np.asarray(calibration.scores[number][:n], np.float64)
             rows = []
             for rate in rates if n else ():
-                k = int(np.floor(rate * (n + 1)))  # so many held-out scores may be as high, less one
+                k = int(np.floor(rate * (n + 1) + 1e-9))  # so many held-out scores may be as high, less one
                 beyond = k < 1
                 tail = float(calibration.tail[number])
                 limit = scores[-1] + tail * np.log(1 / (rate * (n + 1))) if beyond else scores[n - k]

@@ -161,6 +161,19 @@ def test_auto_is_the_default_and_says_which_part_spoke(tree: Path, tmp_path: Pat
     assert table(tmp_path / "result.csv")[2] == ["00", "1.0", "1.0"]
 
 
+def test_a_figure_never_costs_a_result(tree: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    from adjax.report import figures
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(figures, "score_histograms", fail)
+    assert main(arguments(tree, tmp_path)) == OK
+    assert "figures could not be drawn (no font)" in capsys.readouterr().out.replace("\n", " ")
+    assert len(read_scores(tmp_path / "anomaly_score_pump_id_00.csv")) == 8
+    assert (tmp_path / "result.csv").exists()
+
+
 def test_the_same_command_gives_the_same_files(tree: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         assert main(arguments(tree, tmp_path / name, "--seed", "3")) == OK
@@ -178,7 +191,7 @@ def test_a_bad_clip_is_listed_and_the_exit_code_says_so(tree: Path, tmp_path: Pa
     assert "normal_id_00_00000002.wav" in capsys.readouterr().out
 
 
-def test_unlabelled_clips_are_scored_and_labels_can_be_given(tree: Path, tmp_path: Path) -> None:
+def test_unlabelled_clips_are_scored_and_labels_can_be_given(tree: Path, tmp_path: Path, capsys) -> None:
     root = tmp_path / "data"
     shutil.copytree(tree, root)
     lines = []
@@ -186,6 +199,9 @@ def test_unlabelled_clips_are_scored_and_labels_can_be_given(tree: Path, tmp_pat
         path.rename(path.with_name(f"id_00_{i:08d}.wav"))
         lines.append(f"id_00_{i:08d}.wav,{int(path.name.startswith('anomaly'))}\n")
     assert main(arguments(root, tmp_path / "blind")) == OK
+    drawn = {path.name for path in (tmp_path / "blind" / "figures").iterdir()}
+    assert drawn == {"pump_scores.png", "pump_spectrograms.png"}
+    assert "No AUC and no ROC curve" in capsys.readouterr().out
     assert len(read_scores(tmp_path / "blind" / "anomaly_score_pump_id_00.csv")) == 8
     assert not (tmp_path / "blind" / "result.csv").exists()
     (tmp_path / "labels.csv").write_text("".join(lines))

@@ -198,6 +198,19 @@ def test_a_machine_has_the_same_model_in_any_company(splits) -> None:
         )
 
 
+def test_two_trainings_of_one_machine_keep_their_checkpoints_apart(splits, tmp_path: Path) -> None:
+    (own,) = AUTOENCODER.detectors
+    short = [replace(own, config=replace(own.config, n_epochs=n)) for n in (1, 2)]
+    spec = replace(AUTOENCODER, detectors=tuple(short))
+    train, test = (part.where(lambda clip: clip.machine_id == "id_00") for part in splits)
+    first = fit_model(spec, train, checkpoints=tmp_path / "net")
+    again = fit_model(spec, train, checkpoints=tmp_path / "net")
+    assert "fan id_00: went on after epoch 2 of 2" in again.record.notes
+    assert_array_equal(first.score_features(test).scores, again.score_features(test).scores)
+    drop_checkpoints(tmp_path, "net", test.clips)
+    assert not (tmp_path / "net").exists()
+
+
 def test_checkpoints_change_nothing_and_belong_to_one_run(
     splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

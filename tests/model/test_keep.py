@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +93,18 @@ def test_the_rate_of_false_alarms_is_kept(kept: tuple[Model, Path]) -> None:
     thresholds = model.thresholds([0.01, 0.2])["fan id_00"]
     assert thresholds[0][1] > thresholds[1][1]
     assert np.isfinite(thresholds[0][1])
+
+
+def test_a_threshold_decides_as_the_p_value_does(kept: tuple[Model, Path]) -> None:
+    """Also where rate * (n + 1) is a whole number that a float misses by its last digit."""
+    model, _ = kept
+    calibration = model.params.calibration
+    scores = np.arange(99, dtype=np.float32)
+    wide = calibration._replace(
+        scores=np.stack([scores, scores]), n_held_out=np.full(2, 99, np.int32), tail=np.ones(2, np.float32)
+    )
+    model = replace(model, params=model.params._replace(calibration=wide))
+    for rate in (0.01, 0.07, 0.29, 0.57, 0.58):
+        ((_, limit, _),) = model.thresholds([rate])["fan id_00"]
+        above = [(1 + np.sum(scores >= value)) / 100 <= rate + 1e-9 for value in scores]
+        assert [value > limit for value in scores] == above
