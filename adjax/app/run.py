@@ -126,7 +126,6 @@ def _run(command: Run, console: Console) -> bool:
         if model.calibrated:
             rate = f"{model.false_alarm_rate:g}"
             console.print(decisions_table(f"{name}: decisions at a false-alarm rate of {rate}", result))
-        print_flags(console, result)
         if not summaries:
             console.print(
                 "No AUC and no ROC curve: the test clips have no labels of both kinds (give them with --labels FILE, "
@@ -139,7 +138,10 @@ def _run(command: Run, console: Console) -> bool:
                 f"Note: figures could not be drawn ({escape(str(error))}); all results are written."
             )
     notes = [note for model, result in found.values() for note in (*model.record.notes, *result.notes)]
-    notes += [model.caution for model, _ in found.values() if model.caution]
+    several = len(specs) > 1
+    for name, (model, _) in zip(specs, found.values(), strict=True):
+        notes += [f"{name}: {model.caution}" if several else model.caution] if model.caution else []
+    print_flags(console, next(iter(found.values()))[1])  # of the recordings, whatever judges them
     print_notes(console, notes, (own for model, _ in found.values() for own in model.record.held_out))
     failures = [
         str(e) for model, result in found.values() for e in (*model.record.failures, *result.failures)
