@@ -286,7 +286,7 @@ def test_a_plain_folder_is_tested_on_a_fifth_of_it(tmp_path: Path, capsys) -> No
     assert main(arguments(tmp_path / "Werk", tmp_path / "out", "--clip-pooling", "mean")) == OK
     printed = capsys.readouterr().out
     assert "2 of the 10 normal clips are kept out of training and tested" in printed
-    assert "No AUC and no figures" in printed
+    assert "No AUC and no ROC curve" in printed
     assert len(table(tmp_path / "out" / "scores.csv")) == 1 + 2
     assert len(read_scores(tmp_path / "out" / "anomaly_score_Werk_Halle 1%2FSäge 3.csv")) == 2
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
