@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -220,16 +221,21 @@ class EngineOptions(NamedTuple):
     domain: Any = None
 
 
+# Control characters, which move a cursor or end a line; those that turn the direction of writing; bytes of a file's
+# name that are no UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
 def readable(text: str) -> str:
-    r"""Text that can be printed and written: a file name's bytes that are no UTF-8 become `\udcff` and the like."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    r"""A name that can be printed and written in one line: an escape character becomes `\x1b`, an odd byte `\udcff`."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class AdjaxError(Exception):
     """Base of every error that adjax raises on purpose: what happened, where, and what to do about it."""
 
     def __str__(self) -> str:
-        return readable(super().__str__())
+        return "\n".join(map(readable, super().__str__().split("\n")))
 
 
 class DataError(AdjaxError):
@@ -245,7 +251,7 @@ class ClipError(DataError):
     """
 
     def __init__(self, path: object, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
+        super().__init__(f"{readable(str(path))}: {reason}")
         self.path = str(path)
         self.reason = reason
 

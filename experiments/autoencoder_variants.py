@@ -27,17 +27,18 @@ from rich.console import Console
 from rich.table import Table
 
 from adjax import simulator
+from adjax.app.console import make_console
 from adjax.data.cache import default_folder
 from adjax.data.clips import Clip, ClipTable
 from adjax.data.index import index_folder
 from adjax.evaluation.metrics import evaluate
+from adjax.files import write_json
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_for
 from adjax.model.model import Model
 from adjax.model.record import versions
 from adjax.model.spec import ScorePooling, make_spec
-from adjax.store import write_json
 
 TRAININGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # recipe, and what is changed in it
     "2020": ("autoencoder:2020", {}),
@@ -77,7 +78,7 @@ class Cell(NamedTuple):
 def main() -> int:
     """Train, score, compare; the exit code is 1 if a clip failed."""
     study = tyro.cli(Study, description=__doc__)
-    console = Console()
+    console = make_console()
     started = time.perf_counter()
     root = study.data
     if root is None:

@@ -27,16 +27,18 @@ from rich.progress import Progress
 from rich.table import Table
 
 from adjax import simulator
+from adjax.app.console import make_console
 from adjax.data.index import index_folder
 from adjax.detectors.autoencoder import RECIPES, AutoencoderConfig, make_lanes
 from adjax.detectors.autoencoder.resume import LaneTable, Trained, jit_program, train_lanes
 from adjax.evaluation.metrics import evaluate
+from adjax.files import write_json
 from adjax.model.extraction import ClipFeatures
 from adjax.model.inputs import extract_splits
 from adjax.model.record import versions
 from adjax.model.spec import ScorePooling, make_spec
 from adjax.report.figures import loss_curves, save
-from adjax.store import save_model, write_json
+from adjax.store import save_model
 from adjax.sweep.models import pool_scores
 from adjax.types import NOT_FINITE
 from experiments._autoencoder_lanes import LaneSpec, make_table, score_lanes
@@ -82,7 +84,7 @@ class Cell(NamedTuple):
 def main() -> int:
     """Run the study; the exit code is 1 if a lane or a clip failed."""
     study = tyro.cli(Study, description=__doc__)
-    console = Console()
+    console = make_console()
     started = time.perf_counter()
     config = replace(
         RECIPES["2020"],

@@ -34,16 +34,17 @@ from rich.progress import track
 from rich.table import Table
 
 from adjax import simulator
+from adjax.app.console import make_console
 from adjax.data.cache import default_folder
 from adjax.data.clips import Clip, ClipTable, Split
 from adjax.data.index import index_folder
+from adjax.files import write_json
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_for
 from adjax.model.record import versions
 from adjax.model.spec import ModelSpec, VectorConfig, make_spec
 from adjax.report.figures import save
-from adjax.store import write_json
 from adjax.types import AdjaxError
 
 MODELS: dict[str, ModelSpec] = {  # of sound
@@ -105,7 +106,7 @@ class Cell(NamedTuple):
 def main() -> int:
     """Fit, judge, report; the exit code is 1 if a clip or a fit failed."""
     study = tyro.cli(Study, description=__doc__)
-    console = Console()
+    console = make_console()
     started = time.perf_counter()
     study.out.mkdir(parents=True, exist_ok=True)
     found: dict[Setting, list[Cell]] = {}

@@ -21,20 +21,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from adjax import simulator
+from adjax.app.console import make_console
 from adjax.app.sweep import show, summary_table
 from adjax.batching import map_clips
 from adjax.data.index import index_folder
 from adjax.evaluation.device import bootstrap_areas, bootstrap_counts
+from adjax.files import write_json
 from adjax.model.record import versions
 from adjax.model.spec import make_spec
 from adjax.report.figures import save
 from adjax.report.sweep_figures import factor_effects, heat_maps, short
-from adjax.store import write_json
 from adjax.sweep import SweepResult, TrialResult, grid, run_sweep
 
 N_RESAMPLES = 200
@@ -68,7 +68,7 @@ class Study:
 def main() -> int:
     """Run the study; the exit code is 1 if a trial or a clip failed."""
     study = tyro.cli(Study, description=__doc__)
-    console = Console()
+    console = make_console()
     started = time.perf_counter()
     root = study.data
     if root is None:

@@ -29,14 +29,15 @@ from rich.table import Table
 from scipy import stats
 
 from adjax import simulator
+from adjax.app.console import make_console
 from adjax.data.cache import default_folder
 from adjax.data.index import index_folder
+from adjax.files import write_json
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_for
 from adjax.model.record import versions
 from adjax.model.spec import make_spec
-from adjax.store import write_json
 from adjax.types import AdjaxError
 
 N_RESAMPLES = 1000
@@ -79,7 +80,7 @@ FUSIONS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 def main() -> int:
     """Score every type, judge, write; the exit code is 1 if a clip failed."""
     study = tyro.cli(Study, description=__doc__)
-    console = Console()
+    console = make_console()
     started = time.perf_counter()
     root = study.data
     if root is None:

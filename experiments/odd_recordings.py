@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import adjax
+from adjax.app.console import make_console
 from adjax.model.model import Model
 from adjax.types import ClipError
 
@@ -149,7 +150,7 @@ def report(study: Study, title: str, rows: list[Row], console: Console) -> None:
 
 def main() -> int:
     """The experiment; 0 when done."""
-    study, console = tyro.cli(Study, description=__doc__), Console()
+    study, console = tyro.cli(Study, description=__doc__), make_console()
     study.out.mkdir(parents=True, exist_ok=True)
     model = adjax.fit(sorted((study.data / "slider" / "train").glob("*.wav")), machine=MACHINE)
     for title, folder in (("test", study.data / "slider" / "test"), ("odd", study.data / "odd")):

@@ -25,8 +25,10 @@ from rich.progress import track
 from rich.table import Table
 
 from adjax import simulator
+from adjax.app.console import make_console, say
 from adjax.data.index import index_folder
 from adjax.features.recipes import FeatureKind
+from adjax.files import write_json
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_splits
 from adjax.model.model import Model
@@ -34,9 +36,8 @@ from adjax.model.record import versions
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, Per, make_spec
 from adjax.report.figures import save
-from adjax.report.folder import write_figures, write_run
+from adjax.report.folder import draw_figures, write_run
 from adjax.report.tables import Summary, results_table, summarise
-from adjax.store import write_json
 
 ModelName = Literal["gmm", "autoencoder"]
 
@@ -117,7 +118,7 @@ class Trial:
 def main() -> int:
     """Run the study; exit code 1 if a clip or a model failed."""
     study = tyro.cli(Study)
-    console = Console()
+    console = make_console()
     root = study.data or synthetic(study, console)
     clips = index_folder(root, machine_type="slider", seed=study.seed)
     clips = type(clips)(tuple(c for c in clips if c.machine_id in study.ids), clips.rejected)
@@ -137,10 +138,11 @@ def main() -> int:
             if "slider" in summary:
                 summaries[trial] = summary["slider"]
             if kind == "log-mel" and not trial.standardize and trial.per == "machine":
-                write_figures(study.out / trial.name, model=model, result=result, summaries=summary)
+                for name, draw in draw_figures(model=model, result=result, summaries=summary):
+                    draw(study.out / trial.name / name)
     report(study, summaries, synthetic_data=study.data is None, console=console)
     for failure in sorted(failures):
-        console.print(f"[red]Failed:[/] {failure}", markup=True)
+        say(console, failure, label="Failed:", style="red")
     return 1 if failures else 0
 
 

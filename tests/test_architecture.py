@@ -18,6 +18,7 @@ PACKAGE = ROOT / "adjax"
 # Folder or file -> floor. Rooms of one floor never import each other, but for those in SEES.
 FLOORS = {
     "types": 0,
+    "files": 0.5,
     "evaluation": 1,
     "store": 1,
     "batching": 1,
@@ -37,7 +38,6 @@ ONLY_IN = {
     "soundfile": {"data"},
     "soxr": {"data"},
     "flax": {"detectors"},
-    "orbax": {"store"},
     "safetensors": {"store"},
     "filelock": {"store"},
     "tyro": {"app"},

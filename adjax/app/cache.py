@@ -8,10 +8,12 @@ from typing import Literal
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from adjax.data import cache
+from adjax.app.console import print_table, say
+from adjax.data import cache_usage
+from adjax.data.cache import MAX_BYTES, default_folder
+from adjax.types import readable
 
 
 @dataclass(frozen=True)
@@ -24,24 +26,24 @@ class Cache:
 
 def manage_cache(command: Cache, console: Console) -> None:
     """`adjax cache`."""
-    folder = cache.default_folder()
+    folder = default_folder()
     if command.action == "empty":
-        console.print(f"Emptied {folder}: {_megabytes(cache.empty(folder))} freed.", soft_wrap=True)
+        say(console, f"Emptied {folder}: {_megabytes(cache_usage.empty(folder))} freed.")
         return
-    usages = cache.show(folder)
+    usages = cache_usage.show(folder)
     table = Table(title=f"Feature cache in {folder}")
     for heading in ("last used", "clips", "size", "settings"):
         table.add_column(heading, justify="right" if heading in ("clips", "size") else "left")
     for usage in usages:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(usage.last_used))
-        table.add_row(used, f"{usage.n_clips}", _megabytes(usage.n_bytes), escape(usage.settings))
+        table.add_row(used, f"{usage.n_clips}", _megabytes(usage.n_bytes), readable(usage.settings))
     if usages:
-        console.print(table)
+        print_table(console, table)
     total = sum(usage.n_bytes for usage in usages)
-    console.print(
-        f"{_megabytes(total)} of at most {_megabytes(cache.MAX_BYTES)}; beyond that the settings longest unused go. "
+    say(
+        console,
+        f"{_megabytes(total)} of at most {_megabytes(MAX_BYTES)}; beyond that the settings longest unused go. "
         "Delete everything: adjax cache empty",
-        soft_wrap=True,
     )
 
 

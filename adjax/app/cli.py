@@ -30,14 +30,30 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
 }
 
 
+def entry() -> None:
+    """What the command `adjax` calls: `main`, in a process that Ctrl-C ends at once, whoever reads what it prints."""
+    from adjax.app.interrupts import end_when_interrupted  # before anything that takes its time
+
+    end_when_interrupted()
+    from adjax.app.output import Output
+
+    sys.stdout, sys.stderr = Output(sys.stdout), Output(sys.stderr)
+    sys.exit(main())
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0 fine, 1 something failed, 2 nothing could be done, 3 found an anomaly."""
+    """Run a command; returns the exit code: 0 fine, 1 something failed, 2 nothing could be done, 3 found an anomaly."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(overview())
         if not argv:
             return OK
         raise SystemExit(OK)
+    if argv[0] in ("--version", "-V"):
+        from importlib import metadata
+
+        print(f"adjax {metadata.version('adjax')}")
+        return OK
     if argv[0] not in COMMANDS:
         print(f"adjax: there is no command {argv[0]!r}\n\n{overview()}", file=sys.stderr)
         return CANNOT_RUN
@@ -50,7 +66,7 @@ def overview() -> str:
     lines += [f"  {name:<6} {text}" for name, (_, _, _, text) in COMMANDS.items()]
     lines += ["", "Start with your own recordings:", "  adjax train --data FOLDER --out MODEL"]
     lines += ["  adjax score MODEL NEW-RECORDINGS", "or with a simulated machine:  adjax run", ""]
-    lines += ["adjax COMMAND --help tells all its settings."]
+    lines += ["adjax COMMAND --help tells all its settings, adjax --version the version."]
     return "\n".join(lines)
 
 
@@ -63,21 +79,21 @@ def _call(name: str, argv: list[str]) -> int:
 
         cache_compilations()
     import tyro
-    from rich.console import Console
-    from rich.markup import escape
+
+    from adjax.app.console import make_console, say
 
     module: Any = importlib.import_module(f"adjax.app.{module_name}")
     command = tyro.cli(getattr(module, settings), prog=f"adjax {name}", args=argv)
     try:
-        outcome = getattr(module, function)(command, Console())
+        outcome = getattr(module, function)(command, make_console())
     except AdjaxError as error:
-        Console(stderr=True).print(f"[bold red]adjax:[/] {escape(str(error))}", soft_wrap=True)
+        say(make_console(stderr=True), str(error), label="adjax:", style="bold red")
         return CANNOT_RUN
-    except KeyboardInterrupt:
-        Console(stderr=True).print(
-            "adjax: interrupted; what was written so far is whole, run again to finish"
-        )
-        return 130
+    except OSError as error:  # such as a folder that may not be read
+        where = f"{error.filename}: " if error.filename else ""
+        text = f"{where}{error.strerror or error}; correct that, then run the same command again"
+        say(make_console(stderr=True), text, label="adjax:", style="bold red")
+        return CANNOT_RUN
     if outcome is None:
         return OK
     if not isinstance(outcome, bool):
@@ -88,4 +104,4 @@ def _call(name: str, argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -1,17 +1,65 @@
-"""What several commands tell a person: notes, failures, what a folder holds."""
+"""What commands print: names as they are, in any width, to a reader that may leave early."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
 
 from adjax.data.clips import ClipTable
 from adjax.data.summary import describe_table, lines
 from adjax.model.result import HeldOut, Result
+from adjax.types import readable
 
 MAX_LISTED = 10  # machines and failures printed; all of them are in the files
+_WIDE = 300  # columns of what is no terminal
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console that takes every text as it is: no markup, no emoji codes; what is no terminal is wide."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else _WIDE
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=width)
+
+
+def say(console: Console, text: str, *, label: str = "", style: str = "") -> None:
+    """Print a line, which the terminal may wrap: a path in it can be copied.
+
+    Args:
+        console: of `make_console`.
+        text: whatever it holds of names is printed so that it moves no cursor.
+        label: a word before it.
+        style: of the label; of the text if there is none.
+    """
+    safe = "\n".join(map(readable, text.split("\n")))
+    parts = [(label, style), f" {safe}"] if label else [(safe, style)]
+    console.print(Text.assemble(*parts), soft_wrap=True)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """A table; row by row where the terminal is too narrow for its numbers."""
+    for column in table.columns:
+        column.no_wrap = column.no_wrap or column.justify == "right"
+    wide = console.options.update(max_width=10_000)
+    if Measurement.get(console, wide, table).minimum <= console.width:
+        console.print(table)
+        return
+    if table.title:
+        console.print(table.title, style="italic")
+    names = [str(column.header) for column in table.columns]
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        head, *cells = map(str, row)
+        console.print(head, style="bold")
+        for name, cell in zip(names[1:], cells, strict=True):
+            if cell:
+                say(console, f"  {name}: {cell}")
+    if table.caption:
+        console.print(table.caption, style="italic")
 
 
 def print_understood(console: Console, clips: ClipTable) -> None:
@@ -19,21 +67,20 @@ def print_understood(console: Console, clips: ClipTable) -> None:
     found = lines(describe_table(clips))
     shown = found if len(found) <= MAX_LISTED else [*found[: MAX_LISTED - 1], "...", found[-1]]
     for line in (*shown, *clips.notes):
-        console.print(escape(line), soft_wrap=True, highlight=False)
+        say(console, line)
 
 
 def print_notes(console: Console, notes: Iterable[str], held_out: Iterable[HeldOut] = ()) -> None:
     """Remarks, and the training clips that stand apart."""
     for note in dict.fromkeys(notes):
-        console.print(f"Note: {escape(note)}", soft_wrap=True, highlight=False)
+        say(console, f"Note: {note}")
     for own in held_out:
         if own.apart:
             names = ", ".join(own.apart[:5]) + (", ..." if len(own.apart) > 5 else "")
-            console.print(
-                f"Note: {escape(own.machine.label)}: training clips that stand apart from the others: {len(own.apart)} "
-                f"({escape(names)}); listen to them, they may be anomalous or of another machine",
-                soft_wrap=True,
-                highlight=False,
+            say(
+                console,
+                f"Note: {own.machine.label}: training clips that stand apart from the others: {len(own.apart)} "
+                f"({names}); listen to them, they may be anomalous or of another machine",
             )
 
 
@@ -41,19 +88,16 @@ def print_failures(console: Console, failures: Sequence[str], file: str = "") ->
     """The first of them."""
     failures = list(dict.fromkeys(failures))
     for failure in failures[:MAX_LISTED]:
-        console.print(f"[red]Failed:[/] {escape(failure)}", soft_wrap=True)
+        say(console, failure, label="Failed:", style="red")
     if len(failures) > MAX_LISTED:
-        where = f", all in {escape(file)}" if file else ""
-        console.print(f"[red]... and {len(failures) - MAX_LISTED} more[/]{where}", soft_wrap=True)
+        where = f", all in {file}" if file else ""
+        say(console, f"... and {len(failures) - MAX_LISTED} more{where}", style="red")
 
 
 def print_flags(console: Console, result: Result) -> None:
     """What sets the first flagged recordings apart from those of the training, with evidence."""
     flagged = [(clip, own) for clip, own in zip(result.clips, result.flags, strict=True) if own]
     for clip, own in flagged[:MAX_LISTED]:
-        sentences = "; ".join(map(str, own))
-        console.print(
-            f"[yellow]Flagged:[/] {escape(clip.name)}: {escape(sentences)}", soft_wrap=True, highlight=False
-        )
+        say(console, f"{clip.name}: {'; '.join(map(str, own))}", label="Flagged:", style="yellow")
     if len(flagged) > MAX_LISTED:
-        console.print(f"[yellow]... and {len(flagged) - MAX_LISTED} more flagged clips[/]")
+        say(console, f"... and {len(flagged) - MAX_LISTED} more flagged clips", style="yellow")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from rich.markup import escape
 from rich.progress import Progress
 
+from adjax.app.console import say
 from adjax.data.clips import ClipTable
 from adjax.data.recordings import Grouping, group_clips, read_groups
 from adjax.model.extraction import ClipFeatures
@@ -17,6 +16,7 @@ from adjax.model.fit_detector import Watch
 from adjax.model.model import Model
 from adjax.model.spec import ModelSpec
 from adjax.model.usable import look_at
+from adjax.store import drop_checkpoints as drop
 
 TRAINING = "training"  # folder of an unfinished fit
 
@@ -45,8 +45,7 @@ def fit_with_progress(
     clips = train[0].clips
     for machine, found in look_at(train[0]).items():  # before the time is spent
         for finding in found.findings:
-            text = f"Note: {escape(machine.label)}: {escape(str(finding))}"
-            progress.console.print(text, soft_wrap=True, highlight=False)
+            say(progress.console, f"Note: {machine.label}: {finding}")
     grouping = grouping_of(clips, group)
     n = sum(len(clips.machines if d.per == "machine" else clips.machine_types) for d in spec.detectors)
     task = progress.add_task(f"{name}: fitting", total=n)
@@ -81,7 +80,7 @@ def grouping_of(clips: ClipTable, group: str | None) -> Grouping:
 def drop_checkpoints(folder: Path, name: str, clips: ClipTable) -> None:
     """Delete what a model's fit left for these clips' machines, once the results are safe; nothing else."""
     for machine in checkpoint_folders(clips):
-        shutil.rmtree(folder / name / machine, ignore_errors=True)
+        drop(folder / name / machine)
     for place in (folder / name, folder):
         with suppress(OSError):  # it is not there, or holds the checkpoints of others
             place.rmdir()

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from adjax.app.console import print_table, say
 from adjax.model.card import remarks_of, settings_of
 from adjax.model.keep import CARD, load_model, save_model
 from adjax.report.tables import fits_table, thresholds_table
+from adjax.types import readable
 
 
 @dataclass(frozen=True)
@@ -31,21 +32,17 @@ def info(command: Info, console: Console) -> None:
     if command.false_alarm_rate is not None:
         model = model.with_false_alarm_rate(command.false_alarm_rate)
         save_model(model, command.model)
-        console.print(f"From now on it decides at a false-alarm rate of {model.false_alarm_rate:g}.")
+        say(console, f"From now on it decides at a false-alarm rate of {model.false_alarm_rate:g}.")
     table = Table(title="Settings", title_justify="left", show_header=False)
     for name, value in settings_of(model):
-        table.add_row(escape(name), escape(value))
-    console.print(fits_table("Fits", model.record.fits))
+        table.add_row(name, readable(value))
+    print_table(console, fits_table("Fits", model.record.fits))
     if model.calibrated:
-        console.print(thresholds_table(model))
-    console.print(table)
+        print_table(console, thresholds_table(model))
+    print_table(console, table)
     for remark in remarks_of(model):
-        console.print(f"Note: {escape(remark)}", soft_wrap=True)
+        say(console, f"Note: {remark}")
     written = ", ".join(
         f"{name} {model.record.versions[name]}" for name in ("adjax", "jax") if name in model.record.versions
     )
-    console.print(
-        f"Written by {written}; all of this and more is in {command.model / CARD}.",
-        markup=False,
-        highlight=False,
-    )
+    say(console, f"Written by {written}; all of this and more is in {command.model / CARD}.")

@@ -18,7 +18,7 @@ def make_progress(console: Console) -> Progress:
     """Spinner, text, bar, counts, time so far and time left."""
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

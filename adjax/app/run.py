@@ -11,9 +11,15 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
-from adjax.app.console import print_failures, print_flags, print_notes, print_understood
+from adjax.app.console import (
+    print_failures,
+    print_flags,
+    print_notes,
+    print_table,
+    print_understood,
+    say,
+)
 from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress, grouping_of
 from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
@@ -26,9 +32,9 @@ from adjax.model.inputs import extract_splits
 from adjax.model.model import Model
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, everything
-from adjax.report.folder import FAILURES, write_figures, write_run
-from adjax.report.tables import decisions_table, fits_table, results_table, summarise
-from adjax.store import hold
+from adjax.report.folder import FAILURES, FILES, draw_figures, write_run
+from adjax.report.tables import Summary, decisions_table, fits_table, results_table, summarise
+from adjax.store import ResultFolder, own
 from adjax.types import readable
 
 
@@ -77,13 +83,21 @@ class Clock:
 
 def run(command: Run, console: Console) -> bool:
     """Run it, as the only one that writes into its folder; returns whether every clip and model was fine."""
-    with hold(command.out):
-        return _run(command, console)
-
-
-def _run(command: Run, console: Console) -> bool:
-    clock = Clock()
     specs = command.models()
+    places = {name: name.replace(":", "_") if len(specs) > 1 else "" for name in specs}
+    reserved = [f"{place}/{file}".lstrip("/") for place in places.values() for file in FILES]
+    with own(command.out, reserved) as results:
+        return _run(command, specs, places, results, console)
+
+
+def _run(
+    command: Run,
+    specs: Mapping[str, ModelSpec],
+    places: Mapping[str, str],
+    results: ResultFolder,
+    console: Console,
+) -> bool:
+    clock = Clock()
     root = command.data
     source: dict[str, Any] = {"kind": "folder", "root": readable(str(root))}
     if root is None:
@@ -97,9 +111,8 @@ def _run(command: Run, console: Console) -> bool:
     print_understood(console, clips)
     counts = {f"{split}_clips": len(clips.select(split=split)) for split in ("train", "test")}
     features = _features(command, specs, clips, console, clock)
-    found: dict[Path, tuple[Model, Result]] = {}
+    found: dict[str, tuple[Model, Result]] = {}
     for name, spec in specs.items():
-        out = command.out / name.replace(":", "_") if len(specs) > 1 else command.out
         with clock.step(f"fit and score {name}"), make_progress(console) as progress:
             train, test = features[name]
             model = fit_with_progress(
@@ -111,46 +124,80 @@ def _run(command: Run, console: Console) -> bool:
                 group=command.group,
                 checkpoints=command.out / TRAINING / name.replace(":", "_"),
             )
-            found[out] = model, model.score_features(test)
-    pictures: list[Path] = []
-    for (out, (model, result)), name in zip(found.items(), specs, strict=True):
-        summaries = summarise(result, seed=command.seed)
-        write_run(
-            out, model=model, result=result, summaries=summaries, data=source | counts, seconds=clock.seconds
-        )
+            found[name] = model, model.score_features(test)
+    summaries = {name: summarise(result, seed=command.seed) for name, (_, result) in found.items()}
+
+    def fill(place: Path) -> None:
+        for name, (model, result) in found.items():
+            write_run(
+                place / places[name],
+                model=model,
+                result=result,
+                summaries=summaries[name],
+                data=source | counts,
+                seconds=clock.seconds,
+            )
+
+    results.replace(fill)
+    pictures = []
+    for name, (model, result) in found.items():
         if any(fit.losses for fit in model.record.fits):
             drop_checkpoints(command.out / TRAINING, name.replace(":", "_"), clips)
-        console.print(fits_table(f"{name}: fits", model.record.fits))
-        for machine_type, summary in summaries.items():
-            console.print(results_table(f"{machine_type}: {name}, one model for each {command.per}", summary))
-        if model.calibrated:
-            rate = f"{model.false_alarm_rate:g}"
-            console.print(decisions_table(f"{name}: decisions at a false-alarm rate of {rate}", result))
-        if not summaries:
-            console.print(
-                "No AUC and no ROC curve: the test clips have no labels of both kinds (give them with --labels FILE, "
-                "or put anomalous clips into test/ or abnormal/)."
-            )
-        try:  # after everything is safe: a figure never costs a result
-            pictures += write_figures(out, model=model, result=result, summaries=summaries)
-        except Exception as error:
-            console.print(
-                f"Note: figures could not be drawn ({escape(str(error))}); all results are written."
-            )
+        print_result(console, name, command.per, model, result, summaries[name])
+        pictures += _draw(console, results, places[name], model, result, summaries[name])
     notes = [note for model, result in found.values() for note in (*model.record.notes, *result.notes)]
-    several = len(specs) > 1
-    for name, (model, _) in zip(specs, found.values(), strict=True):
-        notes += [f"{name}: {model.caution}" if several else model.caution] if model.caution else []
+    for name, (model, _) in found.items():
+        notes += [f"{name}: {model.caution}" if len(specs) > 1 else model.caution] if model.caution else []
     print_flags(console, next(iter(found.values()))[1])  # of the recordings, whatever judges them
     print_notes(console, notes, (own for model, _ in found.values() for own in model.record.held_out))
     failures = [
         str(e) for model, result in found.values() for e in (*model.record.failures, *result.failures)
     ]
     print_failures(console, failures, FAILURES)
-    console.print("Scores, results, settings and report are in")
-    for path in (*found, *pictures):
-        console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
+    say(console, "Scores, results, settings and report are in")
+    for path in (*(command.out / places[name] for name in found), *pictures):
+        say(console, f"  {path}")
     return not failures
+
+
+def print_result(
+    console: Console, name: str, per: str, model: Model, result: Result, summaries: Mapping[str, Summary]
+) -> None:
+    """How the fits ended, how well the scores separate, and what was decided."""
+    print_table(console, fits_table(f"{name}: fits", model.record.fits))
+    for machine_type, summary in summaries.items():
+        title = f"{machine_type}: {name}, one model for each {per}"
+        print_table(console, results_table(title, summary))
+    if model.calibrated:
+        title = f"{name}: decisions at a false-alarm rate of {model.false_alarm_rate:g}"
+        print_table(console, decisions_table(title, result))
+    if not summaries:
+        say(
+            console,
+            "No AUC and no ROC curve: the test clips have no labels of both kinds (give them with --labels FILE, "
+            "or put anomalous clips into test/ or abnormal/).",
+        )
+
+
+def _draw(
+    console: Console,
+    results: ResultFolder,
+    place: str,
+    model: Model,
+    result: Result,
+    summaries: Mapping[str, Summary],
+) -> list[Path]:
+    """All figures, now that everything is safe: one that fails never costs a result, nor another figure."""
+    drawn = []
+    try:
+        for name, draw in draw_figures(model=model, result=result, summaries=summaries):
+            try:
+                drawn.append(results.add(f"{place}/{name}".lstrip("/"), draw))
+            except Exception as error:
+                say(console, f"Note: {name} could not be drawn ({error}); all results are written.")
+    except Exception as error:
+        say(console, f"Note: figures could not be drawn ({error}); all results are written.")
+    return drawn
 
 
 def _features(
@@ -173,10 +220,10 @@ def _features(
 
 
 def _synthetic_data(command: Run, console: Console, clock: Clock) -> Path:
-    console.print(
-        "No --data given: running on a [bold]synthetic slide rail[/], made by adjax's simulator. "
+    say(
+        console,
+        "No --data given: running on a synthetic slide rail, made by adjax's simulator. "
         "It shows that everything works; it says nothing about your machines.",
-        soft_wrap=True,
     )
     from adjax import simulator
     from adjax.app.simulate import write_tree

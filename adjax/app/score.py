@@ -11,14 +11,15 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from adjax.app.console import print_failures, print_flags
+from adjax.app.console import print_failures, print_flags, print_table, say
 from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
 from adjax.data.clips import ClipTable, count
+from adjax.files import FAILURE_COLUMNS, check_table, write_failures
 from adjax.model.inputs import expand, find_machine
 from adjax.model.keep import load_model
 from adjax.model.result import NOT_COMPARABLE, Result
-from adjax.report.folder import FAILURES, score_writer, write_failures, write_rows
+from adjax.report.folder import COLUMNS, FAILURES, score_writer, write_rows
 from adjax.report.tables import scores_table
 from adjax.types import AdjaxError, DataError
 
@@ -64,6 +65,10 @@ def score(command: Score, console: Console) -> Verdict:
     if command.false_alarm_rate is not None:
         model = model.with_false_alarm_rate(command.false_alarm_rate)
     machine = find_machine(model.machines, command.machine) if command.machine else None
+    if command.out:
+        beside = command.out.with_name(f"{command.out.stem}_{FAILURES}")
+        check_table(command.out, COLUMNS)
+        check_table(beside, FAILURE_COLUMNS)
     failures: list[AdjaxError] = []
     files = list(expand(command.files, failures))
     if not files and not failures:
@@ -86,19 +91,17 @@ def score(command: Score, console: Console) -> Verdict:
             worst = _worst(worst, result)
             progress.advance(task, len(some))
     assert worst is not None or failures
+    written = write_failures(beside, tuple(failures)) if command.out else None
     n = sum(counts.values())
     if worst is not None and n:
-        console.print(scores_table(f"{count(n, 'clip')}, worst first", worst, most=_SHOWN))
+        print_table(console, scores_table(f"{count(n, 'clip')}, worst first", worst, most=_SHOWN))
         print_flags(console, worst)
     told = ", ".join(f"{number:,} {verdict}" for verdict, number in counts.items() if number)
     rate = f" at a false-alarm rate of {model.false_alarm_rate:g}" if model.calibrated else ""
-    console.print(f"{told or 'no clip has a score'}{rate}; {len(failures):,} could not be scored.")
+    say(console, f"{told or 'no clip has a score'}{rate}; {len(failures):,} could not be scored.")
     print_failures(console, [str(error) for error in failures])
-    if command.out:
-        beside = command.out.with_name(f"{command.out.stem}_{FAILURES}")
-        written = write_failures(beside, tuple(failures))
-        for path in filter(None, (command.out, written)):
-            console.print(f"  {path}", highlight=False, soft_wrap=True, markup=False)
+    for path in filter(None, (command.out, written)):
+        say(console, f"  {path}")
     return Verdict(not failures, counts["anomalous"])
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from rich.console import Console
 
 from adjax import simulator
+from adjax.app.console import say
 from adjax.app.progress import make_progress
 
 
@@ -31,10 +32,8 @@ def write_synthetic(command: Synth, console: Console) -> None:
     """`adjax synth`."""
     counts = simulator.FULL if command.size == "full" else simulator.SMALL
     home = write_tree(command.out, counts, command.snr_db, command.seed, console)
-    console.print(f"Wrote {home} with {home / simulator.GROUND_TRUTH}.")
-    console.print(
-        f"Next: adjax run --data {command.out} --machine-type slider", style="green", soft_wrap=True
-    )
+    say(console, f"Wrote {home} with {home / simulator.GROUND_TRUTH}.")
+    say(console, f"Next: adjax run --data {command.out} --machine-type slider", style="green")
 
 
 def write_tree(

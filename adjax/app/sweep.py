@@ -13,20 +13,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from adjax.app.console import print_failures, print_understood
+from adjax.app.console import print_failures, print_notes, print_table, print_understood, say
 from adjax.data.cache import default_folder
 from adjax.data.clips import read_labels
 from adjax.data.index import index_folder
 from adjax.detectors.kinds import KINDS
 from adjax.features.recipes import FeatureKind, Pooling
-from adjax.model.record import versions
-from adjax.model.spec import ModelSpec, ScorePooling, make_spec, parse_setting, to_json
+from adjax.model.spec import ModelSpec, ScorePooling, make_spec, parse_setting
 from adjax.report.figures import save
-from adjax.report.folder import FAILURES, write_failures
 from adjax.report.sweep_figures import heat_maps, short
-from adjax.store import write_json
+from adjax.store import own
 from adjax.sweep import Progress as Done
 from adjax.sweep import SweepResult, TrialResult, grid, run_sweep, sample
+from adjax.sweep.run import FAILURES, TABLE
 from adjax.sweep.settings import sweepable
 from adjax.types import RowDetector, SettingsError
 
@@ -131,9 +130,13 @@ def sweep(command: SweepCommand, console: Console) -> bool:
     axes, base = command.axes(), command.base()
     trials = sample(base, axes, command.sample, seed=command.seed) if command.sample else grid(base, axes)
     print_understood(console, clips)
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    ) as progress:  # fmt: skip
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
         result = run_sweep(
             clips,
             trials,
@@ -142,20 +145,24 @@ def sweep(command: SweepCommand, console: Console) -> bool:
             memory=int(command.memory * 2**30),
             on_progress=show(progress),
         )
-    write_json(command.out / "settings.json", {"axes": axes, "base": to_json(base), "versions": versions()})
-    write_failures(command.out / FAILURES, result.failures)
+    files = [command.out / TABLE]
     if result.n_resumed:
-        console.print(f"{result.n_resumed} of {len(result.trials)} trials were there already.")
-    console.print(summary_table(result))
-    print_failures(console, [str(failure) for failure in result.failures], FAILURES)
-    files = [command.out / "trials.csv"]
+        say(console, f"{result.n_resumed} of {len(result.trials)} trials were there already.")
+    print_table(console, summary_table(result))
     varied = [name for name in _varied(result.trials) if name != "seed"]
     if any(np.isfinite(trial.auc) for trial in result.trials) and varied:
         across = "features.gwrp_r" if "features.gwrp_r" in varied else varied[0]
         down = next((name for name in reversed(varied) if name != across), "seed")
-        files.append(save(heat_maps(result.trials, across, down), command.out / "figures" / "heat_map.png"))
+        try:  # everything is safe by now: a figure never costs a result
+            with own(command.out) as results:
+                figure = heat_maps(result.trials, across, down)
+                files.append(results.add("figures/heat_map.png", lambda path: save(figure, path)))
+        except Exception as error:
+            say(console, f"Note: the heat map could not be drawn ({error}); all results are written.")
+    print_notes(console, result.notes)
+    print_failures(console, [str(failure) for failure in result.failures], FAILURES)
     for file in files:
-        console.print(f"  {file}", highlight=False, soft_wrap=True)
+        say(console, f"  {file}")
     return not result.failures and not any(trial.failed for trial in result.trials)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from adjax.app.console import print_failures, print_notes, print_understood
+from adjax.app.console import print_failures, print_notes, print_table, print_understood, say
 from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress
 from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
@@ -17,9 +17,9 @@ from adjax.data.cache import default_folder
 from adjax.data.clips import count
 from adjax.data.index import index_folder
 from adjax.model.inputs import extract_for
-from adjax.model.keep import CARD, save_model
+from adjax.model.keep import save_model
 from adjax.report.tables import fits_table, thresholds_table
-from adjax.store import check_place, hold
+from adjax.store import check_ours, hold
 from adjax.types import DataError, readable
 
 
@@ -45,15 +45,16 @@ def train(command: Train, console: Console) -> bool:
         raise DataError(
             "which recordings? give a folder of normal ones: adjax train --data FOLDER --out MODEL"
         )
-    check_place(command.out, [CARD])
+    check_ours(command.out)
     everything = index_folder(command.data, machine_type=command.machine_type, seed=command.seed)
     clips = everything.select(split="train")
     if not len(clips):
         raise DataError(f"{command.data}: there are no normal training clips; put normal recordings there")
     print_understood(console, replace(clips, notes=everything.notes))
     if len(everything) > len(clips):
-        console.print(
-            f"{len(everything) - len(clips)} test clips are left alone: a model is trained on normal clips only."
+        say(
+            console,
+            f"{len(everything) - len(clips)} test clips are left alone: a model is trained on normal clips only.",
         )
     with _work_folder(command.out) as work:
         with make_progress(console) as progress:
@@ -76,23 +77,15 @@ def train(command: Train, console: Console) -> bool:
         model = model.with_about(data=readable(str(command.data)))
         save_model(model, command.out)
         drop_checkpoints(work / TRAINING, "model", clips)
-    console.print(fits_table("Fits", model.record.fits))
+    print_table(console, fits_table("Fits", model.record.fits))
     if model.calibrated:
-        console.print(thresholds_table(model))
+        print_table(console, thresholds_table(model))
     notes = [*model.record.notes, *([model.caution] if model.caution else [])]
     print_notes(console, notes, model.record.held_out)
     failures = [*map(str, everything.rejected), *map(str, model.record.failures)]
     print_failures(console, failures)
-    console.print(
-        f"The model of {count(len(model.machines), 'machine')} is in {command.out}.",
-        highlight=False,
-        markup=False,
-    )
-    console.print(
-        f"Next: adjax score {command.out} FILES-OR-FOLDERS, adjax info {command.out}",
-        style="green",
-        markup=False,
-    )
+    say(console, f"The model of {count(len(model.machines), 'machine')} is in {command.out}.")
+    say(console, f"Next: adjax score {command.out} FILES-OR-FOLDERS, adjax info {command.out}", style="green")
     return not failures
 
 

@@ -17,22 +17,22 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import stat
 import struct
-import threading
 import time
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from adjax.batching import n_cores
+from adjax.data.cache_usage import CONTENTS, DIGEST, SETTINGS, make_room
 from adjax.data.descriptors import N_BANDS, ClipInfo
+from adjax.files import make_folder, whole_file
+from adjax.types import StoreError
 
 MAX_BYTES = 10 * 2**30
 SETTLE_NS = 2 * 10**9
@@ -58,16 +58,6 @@ class Content(NamedTuple):
     stat: tuple[int, ...]
     digest: str
     settled: bool
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What the cache holds for one setting: in words, how many clips, bytes, and the time of the last use."""
-
-    settings: str
-    n_clips: int
-    n_bytes: int
-    last_used: float
 
 
 def default_folder() -> Path:
@@ -106,7 +96,7 @@ class ClipCache:
                 learned[names[i]] = [*content.stat, content.digest]
         if learned:
             everything = _read_contents(self._folder) | learned  # another process may have learned others
-            _try_write(self._folder / "contents.json", json.dumps(everything).encode())
+            _try_write(self._folder / CONTENTS, json.dumps(everything).encode())
         return found
 
     def n_rows(self, content: Content) -> int | None:
@@ -165,45 +155,12 @@ class ClipCache:
         """Note the use of this setting, and drop the settings longest unused until the rest fits `max_bytes`."""
         self._pool.shutdown()
         if self._home.is_dir():
-            _try_write(self._home / "settings.txt", self._settings.encode())
-        if not self._has_grown:
-            return
-        homes = _homes(self._folder)
-        total = sum(usage.n_bytes for usage in homes.values())
-        for home, usage in sorted(homes.items(), key=lambda item: item[1].last_used):
-            if total > max_bytes and home != self._home:
-                shutil.rmtree(home, ignore_errors=True)
-                total -= usage.n_bytes
+            _try_write(self._home / SETTINGS, self._settings.encode())
+        if self._has_grown:
+            make_room(self._folder, self._home, max_bytes)
 
     def _entry(self, content: Content) -> str:  # a Path costs more than the reading of a short entry
         return f"{self._home_name}/{content.digest[:2]}/{content.digest}"
-
-
-def show(folder: Path) -> list[Usage]:
-    """What the cache holds, the last used setting first."""
-    return sorted(_homes(folder).values(), key=lambda usage: -usage.last_used)
-
-
-def empty(folder: Path) -> int:
-    """Delete everything the cache holds, and nothing else that may lie in the folder; returns the bytes freed."""
-    homes = _homes(folder)
-    for home in homes:
-        shutil.rmtree(home, ignore_errors=True)
-    (folder / "contents.json").unlink(missing_ok=True)
-    return sum(usage.n_bytes for usage in homes.values())
-
-
-def _homes(folder: Path) -> dict[Path, Usage]:
-    """The folders of the settings; their names are 64 hexadecimal digits."""
-    homes = {}
-    for home in folder.iterdir() if folder.is_dir() else ():
-        if len(home.name) == 64 and home.is_dir():
-            sizes = [_size(Path(where, name)) for where, _, names in os.walk(home) for name in names]
-            words = home / "settings.txt"
-            text = words.read_text(encoding="utf-8") if words.exists() else "(being written)"
-            last_used = (words if words.exists() else home).stat().st_mtime
-            homes[home] = Usage(text, max(0, len(sizes) - words.exists()), sum(sizes), last_used)
-    return homes
 
 
 def _as_known(path: Path, known: list | None) -> Content | None:
@@ -239,35 +196,28 @@ def _stat(path: Path) -> tuple[int, ...] | None:
     return s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev
 
 
-def _size(path: Path) -> int:
-    seen = _stat(path)
-    return seen[0] if seen else 0
-
-
 def _read_contents(folder: Path) -> dict[str, list]:
     """Path -> [size, modified, changed, inode, device, digest]; empty where it cannot be read."""
     try:
-        known = json.loads((folder / "contents.json").read_bytes())
-    except (OSError, ValueError):
+        known = json.loads((folder / CONTENTS).read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
-    return (
-        {path: entry for path, entry in known.items() if isinstance(entry, list)}
-        if isinstance(known, dict)
-        else {}
-    )
+    entries = known.items() if isinstance(known, dict) else ()
+    return {path: entry for path, entry in entries if isinstance(entry, list) and _is_digest(entry[-1:])}
+
+
+def _is_digest(values: list) -> bool:
+    """Whether there is one, and nothing that leads out of the folder."""
+    return bool(values) and isinstance(values[0], str) and DIGEST.fullmatch(values[0]) is not None
 
 
 def _try_write(path: Path, *pieces: bytes | memoryview) -> bool:
     """Write a file whole or not at all; False if the disk refuses (a cache may fail, a run must not)."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
+        make_folder(path.parent)
+        with whole_file(path, "wb", sync=False) as file:
             file.writelines(pieces)
-        os.replace(partial, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    except StoreError:
         return False
     return True
 

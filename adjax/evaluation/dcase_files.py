@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv
 import math
-import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from adjax.evaluation.metrics import Metrics, arithmetic_mean
+from adjax.files import file_name, whole_file
 from adjax.types import DataError
 
 
@@ -21,11 +20,6 @@ def score_file_name(machine_type: str, machine_id: str) -> str:
     """`anomaly_score_slider_id_00.csv`; 2021 and later `anomaly_score_slider_section_00_test.csv`."""
     suffix = "_test" if machine_id.startswith("section") else ""
     return file_name(f"anomaly_score_{machine_type}_{machine_id}{suffix}.csv")
-
-
-def file_name(name: str) -> str:
-    """A name as one of a file; what cannot stand there is written as in a web address: "3/pump" as "3%2Fpump"."""
-    return re.sub(r'[%/\\:*?"<>|\x00-\x1f]', lambda match: f"%{ord(match[0]):02X}", name)
 
 
 def write_scores(path: Path, names: Iterable[str], scores: Iterable[float]) -> None:
@@ -77,7 +71,5 @@ def _number(machine_id: str) -> str:
 
 
 def _write_rows(path: Path, rows: Iterable[list[str]]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
-    os.replace(partial, path)

@@ -12,6 +12,7 @@ import numpy as np
 
 from adjax.detectors.kinds import kind_of
 from adjax.features.recipes import FeatureConfig
+from adjax.files import file_name
 from adjax.model.extraction import ClipFeatures
 from adjax.model.lanes import GroupFit, Lane, fit_group
 from adjax.model.lift import make_detector
@@ -206,4 +207,4 @@ def _typical(spec: DetectorSpec, features: ClipFeatures, machine: np.ndarray, n_
 
 def folder_of(machine: MachineId) -> str:
     """Name of a machine's folder among the checkpoints."""
-    return "_".join(part for part in machine if part) or "all"
+    return file_name("_".join(part for part in machine if part) or "all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from adjax.model.extraction import ClipFeatures
 from adjax.model.findings import TrainingFindings, check_training
 from adjax.model.spec import ModelSpec
 from adjax.types import AdjaxError, ClipError, FitError, MachineId
+
+NOT_FINITE_FEATURES = "its features are not finite: scale the samples to [-1, 1]"
 
 
 def usable_clips(
@@ -95,12 +98,19 @@ def _finite(
     bad: dict[int, None] = {}
     for features in every:
         bad |= dict.fromkeys(not_finite(features))
-    failures += [
-        ClipError(every[0].clips[i].path, "its features are not finite: scale the samples to [-1, 1]")
-        for i in bad
-    ]
+    failures += [ClipError(every[0].clips[i].path, NOT_FINITE_FEATURES) for i in bad]
     keep = [i for i in range(len(group)) if i not in bad]
     return ([own.at(keep) if bad else own for own in every]), group[keep]
+
+
+def finite_clips(features: ClipFeatures) -> ClipFeatures:
+    """The clips whose features are finite; the others are among its failures."""
+    bad = set(not_finite(features))
+    if not bad:
+        return features
+    errors = [ClipError(features.clips[i].path, NOT_FINITE_FEATURES) for i in sorted(bad)]
+    kept = features.at([i for i in range(len(features.clips)) if i not in bad])
+    return replace(kept, failures=(*features.failures, *errors), notes=features.notes)
 
 
 def not_finite(features: ClipFeatures) -> list[int]:

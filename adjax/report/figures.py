@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from adjax.data.clips import Clip
 from adjax.evaluation.metrics import MAX_FPR
 from adjax.features.mel import hz_to_mel, log_mel_spectrogram
 from adjax.features.recipes import FeatureConfig
+from adjax.files import make_folder, whole_file
 from adjax.model.result import Result
 
 NORMAL, ANOMALOUS, UNKNOWN = "#2166ac", "#d6604d", "#777777"
@@ -137,9 +139,15 @@ def loss_curves(train: np.ndarray, validation: np.ndarray | None, titles: Sequen
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG and give its path back."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    """Write a PNG, whole or not at all, and give its path back.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    make_folder(path.parent)
+    with whole_file(path, "wb") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
+        figure.savefig(file, dpi=110, format="png")
     return path
 
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from adjax.report.figures import plain
 from adjax.sweep import TrialResult
+from adjax.types import MachineId
 
 
 def heat_maps(trials: Sequence[TrialResult], across: str, down: str) -> Figure:
@@ -40,7 +42,8 @@ def heat_maps(trials: Sequence[TrialResult], across: str, down: str) -> Figure:
         drawn = axis.imshow(panel, aspect="auto", cmap="viridis", vmin=low, vmax=high)
         best = np.unravel_index(np.nanargmax(panel), panel.shape)
         axis.plot(best[1], best[0], "s", markerfacecolor="none", markeredgecolor="white", markersize=16)
-        axis.set(title=f"{machine_type} {machine_id}: best {panel[best]:.3f}", xlabel=short(across))
+        title = plain(MachineId(machine_type, machine_id).label)
+        axis.set(title=f"{title}: best {panel[best]:.3f}", xlabel=short(across))
         shown = range(0, len(columns), 1 if few else -(-len(columns) // 10))
         axis.set_xticks(list(shown), [f"{columns[i]}" for i in shown])
         axis.set_yticks(range(len(rows)), [f"{value}" for value in rows])

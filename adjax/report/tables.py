@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
 
 from adjax.evaluation.metrics import Metrics, arithmetic_mean, auc_interval, evaluate, harmonic_mean
@@ -93,7 +92,7 @@ def fits_table(title: str, fits: tuple[Fit, ...]) -> Table:
     for name in ("detector", "machine", "clips", "vectors", "steps", "objective", "ended"):
         table.add_column(name, justify="left" if name in ("detector", "machine", "ended") else "right")
     for fit in fits:
-        name = escape(" ".join(part for part in (fit.machine_type, fit.machine_id) if part))
+        name = " ".join(part for part in (fit.machine_type, fit.machine_id) if part)
         counts = (str(fit.n_clips), f"{fit.n_vectors:,}", str(fit.n_steps))
         table.add_row(
             fit.kind,
@@ -114,7 +113,7 @@ def decisions_table(title: str, result: Result) -> Table:
         places = result.places(*machine)
         labels, called = result.clips.labels[places], result.decisions[places] == ANOMALOUS
         cells = [_share(called[labels == label]) for label in (0, 1, -1)]
-        table.add_row(escape(machine.label), *cells)
+        table.add_row(machine.label, *cells)
     return table
 
 
@@ -132,12 +131,12 @@ def thresholds_table(model: Model, rates: Sequence[float] = RATES) -> Table:
     for rate in chosen:
         text = f"{rate:.4g}".removeprefix("0")
         table.add_column(
-            rf"\[{text}]" if rate == model.false_alarm_rate else text, justify="right", no_wrap=True
+            f"[{text}]" if rate == model.false_alarm_rate else text, justify="right", no_wrap=True
         )
     counts = model.params.calibration.n_held_out
     for (name, rows), n in zip(model.thresholds(chosen).items(), counts, strict=True):
         table.add_row(
-            escape(name), str(int(n)), *(f"{limit:.2f}{'*' if beyond else ''}" for _, limit, beyond in rows)
+            name, str(int(n)), *(f"{limit:.2f}{'*' if beyond else ''}" for _, limit, beyond in rows)
         )
     return table
 
@@ -154,9 +153,9 @@ def scores_table(title: str, result: Result, *, most: int = 20) -> Table:
     for i in order[:most]:
         clip, p_value = result.clips[int(i)], result.p_values[i]
         shown = "" if np.isnan(p_value) else f"{p_value:.2g}{'*' if result.extrapolated[i] else ''}"
-        flags = escape(", ".join(dict.fromkeys(flag.name for flag in result.flags[i])))
+        flags = ", ".join(dict.fromkeys(flag.name for flag in result.flags[i]))
         table.add_row(
-            escape(clip.name), escape(clip.machine.label), f"{result.scores[i]:.2f}", shown, result.verdicts[i],
+            clip.name, clip.machine.label, f"{result.scores[i]:.2f}", shown, result.verdicts[i],
             result.loudest[i], *([flags] if shown_flags else []),
         )  # fmt: skip
     if len(order) > most:

@@ -6,10 +6,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from jax import Array
 
 from adjax.batching import n_cores
 from adjax.data.audio import write_wav
+from adjax.files import read_json, write_json
 from adjax.simulator.clips import (
     DURATION_S,
     FAULTS,
@@ -36,8 +38,10 @@ from adjax.simulator.truth import (
     fault_spans,
     write_ground_truth,
 )
-from adjax.types import DataError, SettingsError
+from adjax.store import check_folder, write_folder
+from adjax.types import SettingsError, StoreError
 
+SETTINGS = "settings.json"
 SNR_RANGE_DB = (-20.0, 20.0)
 SEVERITIES = (0.3, 1.0)  # the anomalies' range
 _CHUNK = 8  # clips a simulator call; always padded to this, so that there is one compile and one result
@@ -195,10 +199,12 @@ def write_tree(
 ) -> Path:
     """Write a data set in DCASE 2020's layout, with the ground truth of its anomalies.
 
-    `ground_truth.csv` comes last, so where it is the tree is whole (its columns: `write_ground_truth`).
+    The tree appears whole (the columns of its `ground_truth.csv`: `write_ground_truth`), with its settings and the
+    SHA-256 of every file, and nothing is done where the same one is there already. Another one of this simulator is
+    replaced; where anything else lies, also a single changed file, nothing is touched.
 
     Args:
-        root: folder to write `slider/` into; made if missing. Files of the same names are replaced.
+        root: folder to write `slider/` into; made if missing.
         counts: clips by machine id; `FULL` (2,370 training, 1,101 test clips, 1.1 GB) or `SMALL`.
         snr_db: see `make_clips`.
         seed: see `make_clips`.
@@ -211,38 +217,46 @@ def write_tree(
 
     Raises:
         SettingsError: see `plan_clips` and `make_clips`.
-        DataError: the folder holds clips that are not of this data set and would mix with it.
-        ClipError: a file that cannot be written.
+        StoreError: it cannot be written, or files that others wrote would be lost.
     """
     plans = plan_clips(counts, seed=seed, severities=severities)
+    clips = make_clips(plans, snr_db=snr_db, seed=seed, duration=duration)
     home = Path(root) / "slider"
-    _refuse_others(home, plans)
-    for split in ("train", "test"):
-        (home / split).mkdir(parents=True, exist_ok=True)
-    truth = home / GROUND_TRUTH
-    truth.unlink(missing_ok=True)
-    rows: list[tuple[str, TruthRow]] = []
-    for clip in make_clips(plans, snr_db=snr_db, seed=seed, duration=duration):
-        plan = clip.plan
-        path = home / plan.split / plan.name
-        write_wav(path, clip.samples, SR)
-        if plan.fault:
-            rows.append((plan.name, TruthRow(plan.fault, plan.severity, fault_spans(clip.mask))))
-        if on_clip is not None:
-            on_clip(path)
-    write_ground_truth(truth, rows)
+    settings = {
+        "counts": {name: asdict(count) for name, count in counts.items()},
+        "snr_db": snr_db, "seed": seed, "severities": list(severities), "duration": duration,
+        "versions": {name: metadata.version(name) for name in ("adjax", "jax", "jaxlib", "numpy")},
+    }  # fmt: skip
+    tell = on_clip or (lambda path: None)
+
+    def fill(place: Path) -> None:
+        for split in ("train", "test"):
+            (place / split).mkdir()
+        rows: list[tuple[str, TruthRow]] = []
+        for clip in clips:
+            plan = clip.plan
+            write_wav(place / plan.split / plan.name, clip.samples, SR)
+            if plan.fault:
+                rows.append((plan.name, TruthRow(plan.fault, plan.severity, fault_spans(clip.mask))))
+            tell(home / plan.split / plan.name)
+        write_ground_truth(place / GROUND_TRUTH, rows)
+        write_json(place / SETTINGS, settings)
+
+    if _is_there(home, settings):
+        for plan in plans:
+            tell(home / plan.split / plan.name)
+    else:
+        write_folder(home, fill)
     return home
 
 
-def _refuse_others(home: Path, plans: Sequence[ClipPlan]) -> None:
-    """Raise if the tree already holds clips that would not be replaced."""
-    planned = {home / plan.split / plan.name for plan in plans}
-    others = sorted(path for path in home.rglob("*.wav") if path not in planned)
-    if others:
-        raise DataError(
-            f"{home}: already holds {len(others)} clips of another data set ({others[0].name}, ...); "
-            "give an empty folder or delete it"
-        )
+def _is_there(home: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether the very same tree was written before, and is whole."""
+    try:
+        check_folder(home)
+        return read_json(home / SETTINGS) == settings
+    except StoreError:
+        return False
 
 
 def _id_number(machine_id: str) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from adjax.features.mel import mel_spectrogram
+from adjax.files import csv_table
 from adjax.simulator.clips import SR
 from adjax.types import DataError
 
@@ -108,15 +109,11 @@ def write_ground_truth(path: str | os.PathLike[str], rows: Iterable[tuple[str, T
     Columns: `file`, `fault`, `severity`, `seconds` ("0.32-0.64;1.2-1.44") and `mel_bands` ("60-127", 0-based,
     both ends included, of N_MELS Slaney bands).
     """
-    unfinished = Path(path).with_name(f".{Path(path).name}.tmp")
-    with open(unfinished, "w", newline="", encoding="utf-8") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(_COLUMNS)
+    with csv_table(Path(path), _COLUMNS) as write:
         for name, row in rows:
             seconds = ";".join(f"{start:g}-{end:g}" for start, end in row.spans.seconds)
             bands = ";".join(f"{first}-{last}" for first, last in row.spans.mel_bands)
-            lines.writerow([name, row.fault, f"{row.severity:g}", seconds, bands])
-    unfinished.replace(path)
+            write([name, row.fault, f"{row.severity:g}", seconds, bands])
 
 
 def read_ground_truth(path: str | os.PathLike[str]) -> dict[str, TruthRow]:

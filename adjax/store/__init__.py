@@ -1,20 +1,25 @@
-"""What outlives a run: trained models and checkpoints, in folders whose contents can be trusted.
+"""What outlives a run: results, trained models and checkpoints, in folders whose contents can be trusted.
 
 A pytree of arrays goes in with names and comes out against a template of shapes and dtypes; every folder carries the
-SHA-256 of its files; no file is ever unpickled.
+SHA-256 of its files, by which adjax knows them for its own; no file is ever unpickled.
 """
 
-from adjax.store.checkpoints import latest_checkpoint, save_checkpoint
-from adjax.store.folder import hold, write_json
-from adjax.store.model import check_place, load_model, read_settings, save_model
+from adjax.store.checkpoints import drop_checkpoints, latest_checkpoint, save_checkpoint
+from adjax.store.folder import check_folder, check_ours, hold, write_folder
+from adjax.store.model import load_model, read_settings, save_model
+from adjax.store.results import ResultFolder, own
 
 __all__ = [
-    "check_place",
+    "ResultFolder",
+    "check_folder",
+    "check_ours",
+    "drop_checkpoints",
     "hold",
     "latest_checkpoint",
     "load_model",
+    "own",
     "read_settings",
     "save_checkpoint",
     "save_model",
-    "write_json",
+    "write_folder",
 ]

@@ -1,14 +1,44 @@
-"""Pytrees of arrays as flat mappings of names, and back against a template."""
+"""Pytrees of arrays as flat mappings of names, in safetensors files, and back against a template."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
+from adjax.files import whole_file
 from adjax.types import StoreError
+
+
+def save_arrays(path: Path, tree: Any) -> None:
+    """Write the leaves of a pytree.
+
+    Raises:
+        StoreError: they cannot be written.
+    """
+    # safetensors takes a buffer as it lies in memory: a transposed or broadcast array would be stored as another.
+    leaves = {name: np.array(leaf, order="C") for name, leaf in flatten(tree).items()}
+    with whole_file(path, "wb", sync=False) as file:
+        file.write(save(leaves))
+
+
+def load_arrays(path: Path, template: Any) -> Any:
+    """Read a pytree, with NumPy arrays; see `unflatten`.
+
+    Raises:
+        StoreError: the file cannot be read, or its arrays are not those of the template.
+    """
+    try:
+        arrays = load_file(path)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+        # KeyError: a dtype that NumPy has not, such as F8_E4M3.
+        raise StoreError(f"{path}: cannot be read ({error!r}); take a sound copy") from error
+    return unflatten(template, arrays, path)
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:

@@ -1,22 +1,21 @@
-"""Checkpoints of training: Orbax's files, with hashes, in folders that appear whole; the last two are kept."""
+"""Checkpoints of training: arrays with hashes, in folders that appear whole; the last two are kept."""
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from adjax.store.arrays import flatten, unflatten
-from adjax.store.folder import check_folder, write_folder, write_json
+from adjax.files import read_json, write_json
+from adjax.store.arrays import load_arrays, save_arrays
+from adjax.store.folder import LOCK, check_folder, remove_folder, write_folder
 from adjax.types import StoreError
 
 KEPT = 2  # the newest may be damaged: the one before it is the spare
-ARRAYS, ABOUT = "arrays", "about.json"
+CHECKPOINTS = "checkpoints"
+ARRAYS, ABOUT = "arrays.safetensors", "about.json"
 
 
 class Checkpoint(NamedTuple):
@@ -45,16 +44,16 @@ def save_checkpoint(folder: Path, epoch: int, state: Any, fingerprint: str) -> N
     Raises:
         StoreError: it cannot be written; the checkpoints before it are intact.
     """
-    import orbax.checkpoint as ocp  # two seconds to import
 
     def fill(place: Path) -> None:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            checkpointer.save((place / ARRAYS).absolute(), args=ocp.args.PyTreeSave(flatten(state)))
+        save_arrays(place / ARRAYS, state)
         write_json(place / ABOUT, {"epoch": epoch, "fingerprint": fingerprint})
 
-    write_folder(folder / f"epoch_{epoch:06d}", fill)
+    place = folder / f"epoch_{epoch:06d}"
+    remove_folder(place)  # a damaged one, which was passed over
+    write_folder(place, fill)
     for old, _ in _list(folder)[KEPT:]:
-        shutil.rmtree(old)
+        remove_folder(old)
 
 
 def latest_checkpoint(folder: Path, template: Callable[[int], Any], fingerprint: str) -> Checkpoint:
@@ -68,26 +67,37 @@ def latest_checkpoint(folder: Path, template: Callable[[int], Any], fingerprint:
     Raises:
         StoreError: the checkpoints are sound but of another run.
     """
-    import orbax.checkpoint as ocp
-
     remarks: list[str] = []
     for place, epoch in _list(folder):
         try:
             check_folder(place)
-            about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
-            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-                arrays = checkpointer.restore((place / ARRAYS).absolute())
-        except (StoreError, OSError, ValueError, KeyError) as error:
+            about = read_json(place / ABOUT)
+            if not isinstance(about, dict) or not {"epoch", "fingerprint"} <= about.keys():
+                raise StoreError(f"{place / ABOUT}: does not say whose checkpoint it is")
+            if about["fingerprint"] == fingerprint and about["epoch"] == epoch:
+                state = load_arrays(place / ARRAYS, template(epoch))
+                return Checkpoint(epoch, state, tuple(remarks))
+        except StoreError as error:
             remarks.append(f"passed over a damaged checkpoint: {error}")
             continue
-        if about["fingerprint"] != fingerprint:
-            raise StoreError(
-                f"{folder}: holds the checkpoints of a run with other settings, data or versions; choose another "
-                "folder, or delete this one to start anew"
-            )
-        state = unflatten(template(epoch), {name: np.asarray(value) for name, value in arrays.items()}, place)
-        return Checkpoint(epoch, state, tuple(remarks))
+        raise StoreError(
+            f"{folder}: holds the checkpoints of a run with other settings, data or versions; choose another "
+            "folder, or delete this one to start anew"
+        )
     return Checkpoint(0, None, tuple(remarks))
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Delete what trainings left in a folder and below, and the folders that are empty then; nothing else."""
+    for checkpoints in sorted(folder.rglob(CHECKPOINTS)):
+        for place, _ in _list(checkpoints):
+            remove_folder(place)
+        (checkpoints.parent / LOCK).unlink(missing_ok=True)
+        for empty in (checkpoints, *checkpoints.parents):
+            if not empty.is_relative_to(folder):
+                break
+            with suppress(OSError):  # it holds the checkpoints of others
+                empty.rmdir()
 
 
 def _list(folder: Path) -> list[tuple[Path, int]]:

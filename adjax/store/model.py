@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-
-from adjax.store.arrays import flatten, unflatten
-from adjax.store.folder import HASHES, check_folder, write_folder, write_json
+from adjax.files import read_json, whole_file, write_json
+from adjax.store.arrays import load_arrays, save_arrays
+from adjax.store.folder import check_folder, write_folder
 from adjax.types import StoreError
 
 ARRAYS, SETTINGS = "model.safetensors", "settings.json"
@@ -30,41 +26,17 @@ def save_model(
         texts: further files for people, by name.
 
     Raises:
-        StoreError: it cannot be written, or the folder holds files that no model has: they would be lost.
+        StoreError: it cannot be written, or the folder holds files that others wrote or changed: they would be lost.
     """
-    check_place(folder, texts or ())
 
     def fill(place: Path) -> None:
-        # safetensors takes a buffer as it lies in memory: a transposed array would be stored as another.
-        save_file(
-            {name: np.asarray(leaf, order="C") for name, leaf in flatten(params).items()}, place / ARRAYS
-        )
+        save_arrays(place / ARRAYS, params)
         write_json(place / SETTINGS, settings)
         for name, text in (texts or {}).items():
-            (place / name).write_text(text, encoding="utf-8", errors="surrogateescape")
+            with whole_file(place / name) as file:
+                file.write(text)
 
     write_folder(folder, fill)
-
-
-def check_place(folder: Path, texts: Iterable[str] = ()) -> None:
-    """Ask whether a model may be written here; worth a call before hours of training.
-
-    Args:
-        folder: of the model.
-        texts: names of its further files.
-
-    Raises:
-        StoreError: it is no folder, or holds files that no model has: they would be lost.
-    """
-    own = {ARRAYS, SETTINGS, HASHES, *texts}
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise StoreError(f"{folder}: is no folder; give the model a folder of its own")
-    others = sorted(path.name for path in folder.iterdir() if path.name not in own) if folder.is_dir() else []
-    if others:
-        raise StoreError(
-            f"{folder}: holds {', '.join(others[:3])}{' and more' if len(others) > 3 else ''}, which would be lost; "
-            "give the model a folder of its own"
-        )
 
 
 def load_model(folder: Path, template: Any) -> Any:
@@ -81,11 +53,7 @@ def load_model(folder: Path, template: Any) -> Any:
         StoreError: the folder is damaged, or its arrays are not those of the template.
     """
     check_folder(folder)
-    try:
-        arrays = load_file(folder / ARRAYS)
-    except (OSError, SafetensorError) as error:
-        raise StoreError(f"{folder / ARRAYS}: cannot be read ({error}); take a sound copy") from error
-    return unflatten(template, arrays, folder)
+    return load_arrays(folder / ARRAYS, template)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -95,4 +63,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         StoreError: the folder is damaged.
     """
     check_folder(folder)
-    return json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    settings = read_json(folder / SETTINGS)
+    if not isinstance(settings, dict):
+        raise StoreError(f"{folder / SETTINGS}: holds no settings; take a sound copy")
+    return settings

@@ -21,6 +21,7 @@ from adjax.features.framing import frame_weights
 from adjax.features.pooling import gwrp
 from adjax.features.recipes import FeatureConfig
 from adjax.model.extraction import ClipFeatures, extract
+from adjax.model.usable import finite_clips
 from adjax.types import DataError, MachineId
 
 _BATCH = 64  # clips pooled at once
@@ -81,7 +82,7 @@ def load_machine(
         own = clips.select(split=split)
         if not len(own):
             raise DataError(f"there are no {split} clips of this machine")
-        parts.append(extract(own, features, channel=channel, cache=cache))
+        parts.append(finite_clips(extract(own, features, channel=channel, cache=cache)))
     return Machine(parts[0], parts[1], name, ratios)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +19,9 @@ from jax import Array
 from adjax.batching import map_clips
 from adjax.data.clips import ClipTable
 from adjax.evaluation.device import bootstrap_counts, bootstrap_intervals, roc_areas
+from adjax.files import csv_table
 from adjax.sweep.models import Scored
-from adjax.types import AdjaxError, StoreError
+from adjax.types import AdjaxError
 
 MEASURES = ("auc", "auc_low", "auc_high", "pauc", "pauc_low", "pauc_high")
 
@@ -93,12 +92,14 @@ class SweepResult:
         clips: of each machine, by (type, id): the test clips that its trials have scores for.
         failures: clips and machines that could not be used.
         n_resumed: trials whose results an earlier run had left.
+        notes: remarks, such as results of an earlier run that were found damaged.
     """
 
     trials: tuple[TrialResult, ...]
     clips: Mapping[tuple[str, str], ClipTable]
     failures: tuple[AdjaxError, ...]
     n_resumed: int
+    notes: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
         """The tidy table: a dictionary a trial, for `csv.DictWriter` or `pandas.DataFrame`."""
@@ -114,14 +115,15 @@ class SweepResult:
         ]
 
     def write(self, path: Path) -> Path:
-        """Write the table as CSV, whole or not at all; what is not known is an empty cell."""
+        """Write the table as CSV, whole or not at all; what is not known is an empty cell.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
         rows = self.rows()
-        partial_path = path.with_name(path.name + ".partial")
-        with open(partial_path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({k: "" if v != v else v for k, v in row.items()} for row in rows)
-        os.replace(partial_path, path)
+        with csv_table(path, rows[0] if rows else []) as write:
+            for row in rows:
+                write(row.values())
         return path
 
 
@@ -189,30 +191,19 @@ def _measure(scores: Array, labels: Array, n_resamples: int) -> Array:
 
 
 def save_chunk(path: Path, chunk: Chunk, names: Sequence[str], settings: Sequence[str]) -> None:
-    """Write a chunk whole or not at all, with the clips' names and the trials' settings beside their scores.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    partial_path = path.with_name(path.name + ".partial")
-    try:
-        with open(partial_path, "wb") as file:
-            np.savez(
-                file,
-                **chunk.scored._asdict(),
-                measures=chunk.measures,
-                clips=np.array(list(names)),
-                settings=np.array(json.dumps(list(settings))),
-            )
-        os.replace(partial_path, path)
-    except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
-        ) from error
+    """Write a chunk, with the clips' names and the trials' settings beside their scores."""
+    with open(path, "wb") as file:
+        np.savez(
+            file,
+            **chunk.scored._asdict(),
+            measures=chunk.measures,
+            clips=np.array(list(names)),
+            settings=np.array(json.dumps(list(settings))),
+        )
 
 
 def load_chunk(path: Path) -> Chunk | None:
-    """Read a chunk; None where there is none or it is damaged (then it is computed again)."""
+    """Read a chunk; None where it is none (then it is computed again)."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             scored = Scored(*(arrays[name] for name in Scored._fields))

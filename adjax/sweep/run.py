@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,20 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from adjax.data.audio import Channel
 from adjax.data.clips import ClipTable
 from adjax.detectors.kinds import kind_of
 from adjax.features.recipes import FeatureConfig
-from adjax.model.spec import ModelSpec
-from adjax.store import hold
+from adjax.files import write_failures, write_json
+from adjax.model.record import versions
+from adjax.model.spec import ModelSpec, to_json
+from adjax.store import ResultFolder, own
 from adjax.sweep.data import Machine, load_machine
 from adjax.sweep.models import score_trials
 from adjax.sweep.results import Chunk, SweepResult, TrialResult, load_chunk, measure, save_chunk, trial_result
 from adjax.sweep.settings import Sweep, static_part
-from adjax.types import AdjaxError, DataError, FitError
+from adjax.types import AdjaxError, ClipError, DataError, FitError
 
-TABLE = "trials.csv"
+TABLE, SETTINGS, FAILURES = "trials.csv", "settings.json", "failures.csv"
 CHUNKS = "chunks"
 MAX_CHUNK = 512  # trials at most: what an interruption can cost
 
@@ -57,7 +61,8 @@ def run_sweep(
     """Fit every trial on every machine, score its test clips, and measure where there are labels.
 
     The same call after an interruption at any point goes on after the last finished chunk. A trial that fails says why
-    in its status and has no score. `folder` gets `trials.csv` and, in `chunks`, the scores.
+    in its status and has no score. `folder` gets `trials.csv`, `settings.json`, the scores in `chunks`, the list of
+    failures if there are some, and the SHA-256 of all of them; results of an earlier sweep there make way at the end.
 
     Args:
         clips: of all machines; normal ones in split "train".
@@ -71,22 +76,30 @@ def run_sweep(
     Raises:
         SettingsError: settings that a trial cannot have.
         DataError: there are no clips.
-        StoreError: another run is writing into the folder, or it cannot be written.
+        StoreError: another run is writing into the folder, it cannot be written, or results there that adjax did not
+            write would be lost.
     """
     specs = sweep.specs
     machines = clips.select(split="test").machines
     if not machines:
         raise DataError("there are no test clips; a data set needs normal train clips and test clips")
-    run = _Run(sweep, specs, folder, cache, memory, n_resamples, len(machines), on_progress)
-    run.failures += clips.rejected
-    with hold(folder):
-        (folder / CHUNKS).mkdir(exist_ok=True)
+    with own(folder, (TABLE, SETTINGS, FAILURES), anew=CHUNKS) as results:
+        run = _Run(sweep, specs, results, cache, memory, n_resamples, len(machines), on_progress)
+        run.failures += clips.rejected
         for name in machines:
-            own = clips.select(machine_type=name[0], machine_id=name[1])
+            of_machine = clips.select(machine_type=name[0], machine_id=name[1])
             for trials in _by(lambda i: _front_end(specs[i]), range(len(specs))).values():
-                run.front_end(own, trials)
+                run.front_end(of_machine, trials)
         result = run.result(machines)
-        result.write(folder / TABLE)
+
+        def fill(place: Path) -> None:
+            result.write(place / TABLE)
+            write_failures(place / FAILURES, result.failures)
+            axes = {name: list(dict.fromkeys(own.get(name) for own in sweep.settings)) for name in sweep.axes}
+            write_json(place / SETTINGS, {"axes": axes, "base": to_json(sweep.base), "versions": versions()})
+
+        used = {f"{CHUNKS}/{trial.chunk}" for trial in result.trials if trial.chunk}
+        results.replace(fill, keep=used)
     return result
 
 
@@ -97,19 +110,20 @@ class _Run:
         self,
         sweep: Sweep,
         specs: Sequence[ModelSpec],
-        folder: Path,
+        results: ResultFolder,
         cache: Path | None,
         memory: int,
         n_resamples: int,
         n_machines: int,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        self.sweep, self.specs, self.folder, self.cache = sweep, specs, folder, cache
+        self.sweep, self.specs, self.results, self.cache = sweep, specs, results, cache
         self.memory, self.n_resamples, self.on_progress = memory, n_resamples, on_progress
         self.n_trials = n_machines * len(specs)
         self.found: dict[tuple[str, str, int], TrialResult] = {}
         self.clips: dict[tuple[str, str], ClipTable] = {}
         self.failures: list[AdjaxError] = []
+        self.notes: list[str] = []
         self.n_resumed = self.n_computed = 0
         self.started = time.perf_counter()
 
@@ -137,8 +151,8 @@ class _Run:
     ) -> None:
         """Take one chunk from its file, or compute it and write the file."""
         specs = [self.specs[i] for i in trials]
-        path = self.folder / CHUNKS / f"{_digest(machine, static, specs, self.n_resamples)}.npz"
-        result = load_chunk(path)
+        file = f"{CHUNKS}/{_digest(machine, static, specs, self.n_resamples)}.npz"
+        result = load_chunk(self.results.folder / file) if self.results.is_sound(file) else None
         if result is not None:
             self.n_resumed += len(trials)
         else:
@@ -148,9 +162,17 @@ class _Run:
                 self.fail(name, trials, error)
                 return
             self.n_computed += len(trials)
-            save_chunk(path, result, machine.test.clips.names, [repr(config) for config in specs])
+            if (self.results.folder / file).exists():
+                self.notes.append(
+                    f"{file} was damaged, or changed since it was written; it was computed again"
+                )
+            names, settings = machine.test.clips.names, [repr(config) for config in specs]
+            write = functools.partial(save_chunk, chunk=result, names=names, settings=settings)
+            self.results.add(file, write)
         for row, i in enumerate(trials):
-            self.found[*name, i] = trial_result(name, self.sweep.settings[i], result, path.name, row)
+            self.found[*name, i] = trial_result(
+                name, self.sweep.settings[i], result, file.rpartition("/")[2], row
+            )
         self.report()
 
     def fail(self, name: tuple[str, str], trials: list[int], error: Exception) -> None:
@@ -172,8 +194,17 @@ class _Run:
     def result(self, machines: Sequence[tuple[str, str]]) -> SweepResult:
         """Machine by machine, in the order of the settings."""
         trials = tuple(self.found[*name, i] for name in machines for i in range(len(self.specs)))
-        failures = {str(error): error for error in self.failures}
-        return SweepResult(trials, self.clips, tuple(failures.values()), self.n_resumed)
+        failures = {str(error): error for error in (*self.failures, *self.unscored())}
+        return SweepResult(
+            trials, self.clips, tuple(failures.values()), self.n_resumed, tuple(dict.fromkeys(self.notes))
+        )
+
+    def unscored(self) -> Iterator[ClipError]:
+        """The clips that no trial has a score of."""
+        for name, clips in self.clips.items():
+            own = [trial.scores for key, trial in self.found.items() if key[:2] == name and not trial.failed]
+            for i in np.flatnonzero(np.isnan(own).all(axis=0)).tolist() if own else ():
+                yield ClipError(clips[i].path, "has no score in any trial: give a longer clip")
 
 
 def _features(spec: ModelSpec) -> FeatureConfig:

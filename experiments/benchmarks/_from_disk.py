@@ -16,7 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import soundfile
 
-from adjax.data.cache import SETTLE_NS, empty
+from adjax.data.cache import SETTLE_NS
+from adjax.data.cache_usage import empty
 from adjax.data.clips import Clip, ClipTable
 from adjax.data.loader import load_batches
 from adjax.features.recipes import FeatureConfig

@@ -169,7 +169,9 @@ def test_a_figure_never_costs_a_result(tree: Path, tmp_path: Path, capsys, monke
 
     monkeypatch.setattr(figures, "score_histograms", fail)
     assert main(arguments(tree, tmp_path)) == OK
-    assert "figures could not be drawn (no font)" in capsys.readouterr().out.replace("\n", " ")
+    printed = capsys.readouterr().out
+    assert "figures/pump_scores.png could not be drawn (no font); all results are written" in printed
+    assert (tmp_path / "figures/pump_roc.png").exists()
     assert len(read_scores(tmp_path / "anomaly_score_pump_id_00.csv")) == 8
     assert (tmp_path / "result.csv").exists()
 
@@ -294,13 +296,38 @@ def test_a_plain_folder_is_tested_on_a_fifth_of_it(tmp_path: Path, capsys) -> No
     assert not (tmp_path / "out" / "result.csv").exists()
 
 
-def test_a_run_leaves_no_file_of_an_earlier_one(tree: Path, tmp_path: Path) -> None:
-    for name in ("parts.csv", "result.csv", "failures.csv"):
-        (tmp_path / name).write_text("of an earlier run")
-    assert main(arguments(tree, tmp_path, "--clip-pooling", "mean")) == OK
-    assert not (tmp_path / "parts.csv").exists()
-    assert not (tmp_path / "failures.csv").exists()
-    assert table(tmp_path / "result.csv")[0] == ["pump"]
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_holds_one_run(tree: Path, tmp_path: Path) -> None:
+    """Not a file of the earlier run, which had another machine, other models, a bad clip and more figures."""
+    other = tmp_path / "data"
+    shutil.copytree(tree / "pump", other / "valve")
+    (other / "valve/test/normal_id_00_00000002.wav").write_bytes(b"not a wav")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "log.txt").write_text("a person's")
+    models = ["--model", "auto", "gmm", "--set", "n_components=1", "--out", str(out)]
+    assert main(["run", "--data", str(other), *models]) == SOME_FAILED
+    assert (out / "auto/parts.csv").exists()
+    assert main(arguments(tree, tmp_path / "alone")) == OK
+    assert main(arguments(tree, out)) == OK
+    assert files_in(out) == files_in(tmp_path / "alone") | {"log.txt"}
+    assert not list(out.glob("*/parts.csv"))
+
+
+@pytest.mark.parametrize(
+    "name", ["parts.csv", "settings.json", "failures.csv", "anomaly_score_pump_id_00.csv"]
+)
+def test_results_that_adjax_did_not_write_are_never_replaced(
+    tree: Path, tmp_path: Path, capsys, name: str
+) -> None:
+    (tmp_path / name).write_text("of somebody else")
+    assert main(arguments(tree, tmp_path)) == CANNOT_RUN
+    assert f"{name}: was not written by adjax, and would be lost" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "of somebody else"
+    assert not (tmp_path / "scores.csv").exists()
 
 
 @pytest.mark.parametrize("machine_type", ["slider", "fan"])

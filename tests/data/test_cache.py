@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adjax.data import cache
+from adjax.data import cache, cache_usage
 from adjax.data.cache import ClipCache, Content
 from adjax.data.descriptors import N_BANDS, ClipInfo
 
@@ -183,7 +183,7 @@ def test_a_cache_that_cannot_be_written_stores_nothing(tmp_path: Path, clip: Pat
 @pytest.mark.usefixtures("settled")
 def test_show_empty_and_bound(tmp_path: Path, clip: Path) -> None:
     folder = tmp_path / "cache"
-    assert cache.show(folder) == []
+    assert cache_usage.show(folder) == []
     for i, name in enumerate(("first", "second", "third")):
         held = store(tmp_path, name)
         held.write(look(held, clip), rows(1000), INFO)
@@ -191,7 +191,7 @@ def test_show_empty_and_bound(tmp_path: Path, clip: Path) -> None:
         for words in folder.glob("*/settings.txt"):
             if words.read_text() == name:
                 os.utime(words, (i, i))
-    assert [(u.settings, u.n_clips) for u in cache.show(folder)] == [
+    assert [(u.settings, u.n_clips) for u in cache_usage.show(folder)] == [
         ("third", 1),
         ("second", 1),
         ("first", 1),
@@ -199,9 +199,9 @@ def test_show_empty_and_bound(tmp_path: Path, clip: Path) -> None:
     held = store(tmp_path, "fourth")
     held.write(look(held, clip), rows(1000), INFO)
     held.close(max_bytes=17_000)  # room for two
-    assert {u.settings for u in cache.show(folder)} == {"third", "fourth"}
+    assert {u.settings for u in cache_usage.show(folder)} == {"third", "fourth"}
     (folder / "mine.txt").write_text("not the cache's")
-    assert cache.empty(folder) == pytest.approx(2 * (8000 + N_HEADER), abs=200)
+    assert cache_usage.empty(folder) == pytest.approx(2 * (8000 + N_HEADER), abs=200)
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
 
 
@@ -218,7 +218,7 @@ def test_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
-from adjax.data import cache
+from adjax.data import cache, cache_usage
 cache.SETTLE_NS = 0
 info = cache.ClipInfo(1, 1, 1, "PCM_16", *[0] * 10, (0.0,) * cache.N_BANDS, 1)
 root = Path(sys.argv[1])
@@ -240,6 +240,6 @@ def test_two_processes_share_one_cache(tmp_path: Path) -> None:
         (tmp_path / f"{i:02}.wav").write_bytes(bytes([i]))
     processes = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)]) for _ in range(2)]
     assert [process.wait(timeout=60) for process in processes] == [0, 0]
-    (usage,) = cache.show(tmp_path / "cache")
+    (usage,) = cache_usage.show(tmp_path / "cache")
     assert usage.n_clips == 40
     assert not list((tmp_path / "cache").rglob("*.tmp"))

@@ -13,17 +13,19 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-import adjax.store.checkpoints
-import adjax.store.model
+import adjax.store.arrays
 from adjax.store import (
-    check_place,
+    check_ours,
+    drop_checkpoints,
     hold,
     latest_checkpoint,
     load_model,
     read_settings,
     save_checkpoint,
     save_model,
+    write_folder,
 )
+from adjax.store.folder import sha256, write_hashes
 from adjax.types import StoreError
 
 
@@ -102,9 +104,12 @@ def test_texts_for_people_lie_beside_it_and_are_hashed(tmp_path: Path) -> None:
 
 def test_transposed_arrays_come_back_as_they_were(tmp_path: Path) -> None:
     params = make_params()
-    turned = params._replace(layers=params.layers | {"a": np.asfortranarray(params.layers["a"])})
-    save_model(tmp_path / "m", turned, {})
-    jax.tree.map(assert_array_equal, load_model(tmp_path / "m", template()), params)
+    a = params.layers["a"]
+    views = (np.asfortranarray(a), a[::-1].copy()[::-1], np.broadcast_to(a[:1], a.shape), a[:, ::-1])
+    for i, view in enumerate(views):
+        turned = params._replace(layers=params.layers | {"a": view})
+        save_model(tmp_path / str(i), turned, {})
+        jax.tree.map(assert_array_equal, load_model(tmp_path / str(i), template()), turned)
 
 
 def test_a_model_never_replaces_what_is_none(tmp_path: Path) -> None:
@@ -112,22 +117,30 @@ def test_a_model_never_replaces_what_is_none(tmp_path: Path) -> None:
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "link").symlink_to(tmp_path / "thesis")
+    save_model(tmp_path / "edited", make_params(), {}, {"README.md": "ours"})
+    (tmp_path / "edited" / "README.md").write_text("notes of a person")
+    # A model of somebody else, whose files are called as ours are.
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "model.safetensors").write_bytes(b"theirs")
     for name, message in (("thesis", r"holds chapter\.txt, which would be lost"), ("file", "is no folder"),
-                          ("link", "is no folder")):  # fmt: skip
-        for refused in (check_place, lambda place: save_model(place, make_params(), {})):
+                          ("link", "is no folder"), ("edited", r"holds README\.md"),
+                          ("theirs", r"holds model\.safetensors")):  # fmt: skip
+        for refused in (check_ours, lambda place: save_model(place, make_params(), {})):
             with pytest.raises(StoreError, match=message):
                 refused(tmp_path / name)
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
     assert (tmp_path / "link").is_symlink()
-    check_place(tmp_path / "new")
+    assert (tmp_path / "edited" / "README.md").read_text() == "notes of a person"
+    assert (tmp_path / "theirs" / "model.safetensors").read_bytes() == b"theirs"
+    check_ours(tmp_path / "new")
     (tmp_path / "empty").mkdir()
     save_model(tmp_path / "empty", make_params(), {})
-    check_place(tmp_path / "empty")
+    check_ours(tmp_path / "empty")
 
 
 def test_a_full_disk_leaves_the_model_before(tmp_path: Path, monkeypatch) -> None:
     save_model(tmp_path / "m", make_params(1), {})
-    monkeypatch.setattr(adjax.store.model, "save_file", no_space)
+    monkeypatch.setattr(adjax.store.arrays, "save", no_space)
     with pytest.raises(StoreError, match=r"No space left on device.*intact.*make room"):
         save_model(tmp_path / "m", make_params(2), {})
     assert load_model(tmp_path / "m", template()).count == 1
@@ -161,7 +174,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
-    """A real limit on file size, in a process of its own, which tensorstore runs into."""
+    """A real limit on file size, in a process of its own: one line, no traceback, nothing left beside."""
     script = (
         "import resource, sys, numpy as np\n"
         "from adjax.store import save_checkpoint\n"
@@ -176,6 +189,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert "refused:" in done.stdout
+    assert done.stderr == ""
     assert "run the same command again" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["epoch_000001"]
     assert latest_checkpoint(tmp_path, lambda _: {"a": np.ones(9)}, "run").epoch == 1
@@ -187,3 +201,87 @@ def test_a_folder_has_one_writer(tmp_path: Path) -> None:
         pass
     with hold(tmp_path / "run"):
         pass
+
+
+def tampered(folder: Path, name: str, content: bytes) -> None:
+    """A file of another content, with a hash that fits."""
+    (folder / name).write_bytes(content)
+    hashes = {path.name: sha256(path) for path in folder.iterdir() if path.name != "SHA256SUMS"}
+    write_hashes(folder, hashes)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"no JSON", b"[1, 2]", b'{"a": 1, "a": 2}', b'{"a": NaN}', b'{"a": 1e999}', b"\xff", b"", b"[" * 99_999],
+)
+def test_settings_that_are_no_strict_json_are_refused(tmp_path: Path, content: bytes) -> None:
+    save_model(tmp_path / "m", make_params(), {})
+    tampered(tmp_path / "m", "settings.json", content)
+    with pytest.raises(StoreError, match=r"settings\.json: .*; take a sound copy"):
+        read_settings(tmp_path / "m")
+
+
+def test_arrays_of_a_type_that_numpy_has_not_are_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", make_params(), {})
+    header = b'{"count":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}'
+    tampered(tmp_path / "m", "model.safetensors", len(header).to_bytes(8, "little") + header + b"\0")
+    with pytest.raises(StoreError, match=r"model\.safetensors: cannot be read"):
+        load_model(tmp_path / "m", template())
+    tampered(tmp_path / "m", "model.safetensors", b"\xff" * 100)
+    with pytest.raises(StoreError, match=r"model\.safetensors: cannot be read"):
+        load_model(tmp_path / "m", template())
+
+
+def test_a_list_of_hashes_never_leads_out_of_its_folder(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", make_params(), {})
+    write_hashes(tmp_path / "m", {"../outside": "0" * 64})
+    with pytest.raises(StoreError, match="names files outside of its folder"):
+        load_model(tmp_path / "m", template())
+
+
+def test_what_there_is_no_number_for_is_written_as_null(tmp_path: Path) -> None:
+    save_model(
+        tmp_path / "m",
+        make_params(),
+        {"a": float("nan"), "b": [np.float32(1.5), np.inf], "c": {1: np.int64(2)}},
+    )
+    assert read_settings(tmp_path / "m") == {"a": None, "b": [1.5, None], "c": {"1": 2}}
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"epoch": 2}', b"no JSON"])
+def test_a_checkpoint_that_does_not_say_whose_it_is_is_passed_over(tmp_path: Path, content: bytes) -> None:
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path, epoch, make_params(epoch), "run")
+    tampered(tmp_path / "epoch_000002", "about.json", content)
+    found = latest_checkpoint(tmp_path, template, "run")
+    assert (found.epoch, len(found.remarks)) == (1, 1)
+
+
+def test_only_checkpoints_are_dropped(tmp_path: Path) -> None:
+    place = tmp_path / "net" / "checkpoints"
+    for epoch in (1, 2):
+        save_checkpoint(place, epoch, make_params(epoch), "run")
+    (place / "epoch_000001" / "mine.txt").write_text("a person's")
+    drop_checkpoints(tmp_path / "net")
+    assert [path.relative_to(place).as_posix() for path in sorted(place.rglob("*"))] == [
+        "epoch_000001",
+        "epoch_000001/mine.txt",
+    ]
+    (place / "epoch_000001" / "mine.txt").unlink()
+    save_checkpoint(tmp_path / "other" / "checkpoints", 1, make_params(1), "run")
+    drop_checkpoints(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file/m: cannot be written"):
+        write_folder(tmp_path / "file" / "m", lambda place: None)
+    with pytest.raises(StoreError, match=r"file/run: cannot be written"), hold(tmp_path / "file" / "run"):
+        pass
+
+
+def test_a_lock_sweeps_up_after_a_killed_process(tmp_path: Path) -> None:
+    (tmp_path / ".adjax-1-2.tmp").write_text("half")
+    with hold(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]

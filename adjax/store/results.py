@@ -1,0 +1,134 @@
+"""The folder of a run: it holds one run's results, and what others put there stays as it is."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from adjax.files import cannot_write, make_folder, sha256, sync_file, unfinished, uninterrupted
+from adjax.store.folder import HASHES, files_in, hold, read_hashes, remove_empty, write_hashes
+from adjax.types import StoreError
+
+_PARTIAL = ".partial"
+
+
+@contextmanager
+def own(folder: Path, names: Iterable[str] = (), *, anew: str = "") -> Iterator[ResultFolder]:
+    """Hold a folder of results while the block lasts.
+
+    Args:
+        folder: made if missing.
+        names: of files that will be written for certain: worth to be asked for before hours of work.
+        anew: a folder of names that nobody else would take: what lies there is made anew, however it was changed.
+
+    Raises:
+        StoreError: another run holds it, it cannot be made, or results that are not of a former run of adjax, or were
+            changed since, would be lost.
+    """
+    with hold(folder):
+        owned = ResultFolder(folder, anew)
+        owned.check([*owned.hashes, *names])
+        yield owned
+
+
+class ResultFolder:
+    """Results of one run, listed with their SHA-256 in `SHA256SUMS`, by which adjax knows them for its own.
+
+    Attributes:
+        folder: where they lie.
+        hashes: name below the folder -> SHA-256, of the files there.
+    """
+
+    def __init__(self, folder: Path, anew: str = "") -> None:
+        self.folder, self._anew = folder, f"{anew}/" if anew else None
+        self.hashes = read_hashes(folder) if (folder / HASHES).is_file() else {}
+
+    def check(self, names: Iterable[str]) -> None:
+        """Ask whether files of these names may be written, or replaced.
+
+        Raises:
+            StoreError: one lies there that adjax did not write, or that was changed since.
+        """
+        for name in names:
+            path = self.folder / name
+            if not path.exists() and not path.is_symlink():
+                continue
+            if self._anew and name.startswith(self._anew):
+                continue
+            if path.is_symlink() or not path.is_file() or self.hashes.get(name) != sha256(path):
+                was = (
+                    "was changed since adjax wrote it" if name in self.hashes else "was not written by adjax"
+                )
+                raise StoreError(f"{path}: {was}, and would be lost; choose another folder, or move it away")
+
+    def replace(self, fill: Callable[[Path], None], *, keep: Iterable[str] = ()) -> None:
+        """Let `fill` write results into a folder beside; then they take the place of all earlier ones, at once.
+
+        Args:
+            fill: called with the folder to write into.
+            keep: names of earlier results that belong to these.
+
+        Raises:
+            StoreError: they cannot be written, or would cost files that others wrote; the earlier ones still are there.
+        """
+        staged = self.folder / _PARTIAL
+        try:
+            with unfinished(staged):
+                shutil.rmtree(staged, ignore_errors=True)
+                staged.mkdir()
+                fill(staged)
+                names = files_in(staged)
+                hashes = {name: self.hashes[name] for name in keep} | {
+                    name: sha256(staged / name) for name in names
+                }
+                for name in names:
+                    sync_file(staged / name)
+                write_hashes(staged, hashes)
+                old = self.hashes.keys() - set(keep)
+                self.check({*old, *names})
+                for name in names:
+                    make_folder((self.folder / name).parent)
+                with uninterrupted():
+                    for name in old:
+                        (self.folder / name).unlink(missing_ok=True)
+                    for name in (HASHES, *names):
+                        (staged / name).replace(self.folder / name)
+            remove_empty(self.folder, [name for name in old if "/" in name])
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+        self.hashes = hashes
+
+    def add(self, name: str, write: Callable[[Path], object]) -> Path:
+        """One more result.
+
+        Args:
+            name: below the folder.
+            write: called with the path to write to, which has the suffix of `name`.
+
+        Raises:
+            StoreError: it cannot be written, or something that others wrote lies there.
+        """
+        path = self.folder / name
+        staged = self.folder / f"{_PARTIAL}{path.suffix}"
+        self.check([name])
+        try:
+            with unfinished(staged):
+                write(staged)
+                sync_file(staged)
+                digest = sha256(staged)
+                make_folder(path.parent)
+                with uninterrupted():
+                    path.unlink(missing_ok=True)  # so that no moment has a file and the hash of another
+                    write_hashes(self.folder, self.hashes | {name: digest})
+                    staged.replace(path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        self.hashes[name] = digest
+        return path
+
+    def is_sound(self, name: str) -> bool:
+        """Whether a result is there as it was written."""
+        path = self.folder / name
+        return path.is_file() and self.hashes.get(name) == sha256(path)
