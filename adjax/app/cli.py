@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -38,7 +39,14 @@ def entry() -> None:
     from adjax.app.output import Output
 
     sys.stdout, sys.stderr = Output(sys.stdout), Output(sys.stderr)
-    sys.exit(main())
+    try:
+        code: Any = main()
+    except SystemExit as stop:  # how tyro ends
+        code = stop.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: whoever interrupts while the interpreter is taken down would see it die.
+    os._exit(code if isinstance(code, int) else CANNOT_RUN if code else OK)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,30 +2,69 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import stat
+import warnings
+import zlib
+from pathlib import Path
 
 from adjax.data.cache import default_folder
 
 FOLDER = "compiled"
+_CHECKED = ".checked"  # its time: older entries are known to be whole
 
 
 def cache_compilations() -> None:
     """Keep compiled programs in the user's own cache folder; not where others may write, for programs are code."""
     import jax
 
+    # A cache may fail, a command must not: it compiles, and says nothing.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     if getattr(jax.config, "jax_compilation_cache_dir", None):  # the user has chosen
         return
     folder = default_folder() / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         about = folder.stat()
+        if hasattr(os, "getuid") and (
+            about.st_uid != os.getuid() or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        ):
+            return
+        drop_damaged(folder)
     except OSError:
-        return  # a cache may fail, a command must not
-    if hasattr(os, "getuid") and (
-        about.st_uid != os.getuid() or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    ):
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def drop_damaged(folder: Path) -> None:
+    """Delete the entries that a process which was stopped, or a full disk, has cut short: JAX would keep them for ever.
+
+    Only entries written since the last call are looked at.
+    """
+    mark = folder / _CHECKED
+    since = mark.stat().st_mtime_ns if mark.exists() else 0
+    new = [path for path in folder.glob("*-cache") if path.stat().st_mtime_ns >= since]
+    mark.touch()
+    for path in new:
+        if not _is_whole(path.read_bytes()):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _is_whole(entry: bytes) -> bool:
+    """Whether what JAX has compressed can be read to its end."""
+    try:
+        if entry.startswith(b"\x28\xb5\x2f\xfd"):
+            # Where it is installed, JAX takes it.
+            importlib.import_module("zstandard").ZstdDecompressor().decompress(entry)
+        else:
+            zlib.decompress(entry)
+    except ImportError:
+        return True  # nobody can tell, nor read it
+    except Exception:  # whatever the one or the other calls its errors
+        return False
+    return True

@@ -6,8 +6,8 @@ passes. None of that may become a score, so every such case is looked for here.
 
 from __future__ import annotations
 
+import io
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from adjax.data.descriptors import (
 )
 from adjax.data.headers import mended, open_regular, read_length, what_it_is
 from adjax.data.rates import resample, resampled_length
+from adjax.files import whole_file
 from adjax.types import ClipError, SettingsError
 
 Channel = int | Literal["mean"]
@@ -177,7 +178,8 @@ def write_wav(path: str | os.PathLike[str], samples: np.ndarray, sr: int) -> Non
         sr: sampling rate in Hz.
 
     Raises:
-        ClipError: nothing to write, not one-dimensional, not finite, an absurd rate, or the disk refuses.
+        ClipError: nothing to write, not one-dimensional, not finite, or an absurd rate.
+        StoreError: the disk refuses.
     """
     path, samples = Path(path), np.asarray(samples)
     if samples.ndim != 1 or samples.size == 0:
@@ -189,16 +191,10 @@ def write_wav(path: str | os.PathLike[str], samples: np.ndarray, sr: int) -> Non
     if not MIN_SR <= sr <= MAX_SR:
         raise ClipError(path, f"cannot write at {sr} Hz; give a rate from {MIN_SR} to {MAX_SR} Hz")
     pcm = np.clip(np.rint(samples.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        soundfile.write(partial, pcm, int(sr), subtype="PCM_16", format="WAV")
-        os.replace(partial, path)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise ClipError(
-            path, f"cannot be written ({error}); does its folder exist, is there room?"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    data = io.BytesIO()
+    soundfile.write(data, pcm, int(sr), subtype="PCM_16", format="WAV")
+    with whole_file(path, "wb", sync=False) as file:
+        file.write(data.getbuffer())
 
 
 def check_settings(*, sr: int | None, channel: Channel) -> None:

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from adjax.data import audio
 from adjax.data.audio import read_clip, read_info, write_wav
 from adjax.data.rates import resampled_length
-from adjax.types import ClipError, SettingsError
+from adjax.types import ClipError, SettingsError, StoreError
 
 
 def tone(n_samples: int, sr: int, hertz: float = 440.0) -> np.ndarray:
@@ -283,7 +283,7 @@ def test_write_refuses(tmp_path: Path, samples: np.ndarray, sr: int, message: st
 
 
 def test_write_without_folder(tmp_path: Path) -> None:
-    with pytest.raises(ClipError, match="cannot be written"):
+    with pytest.raises(StoreError, match="cannot be written"):
         write_wav(tmp_path / "no" / "x.wav", np.zeros(3), 16000)
 
 
@@ -294,7 +294,7 @@ def test_interrupted_write_leaves_the_old_file(wav: Path, monkeypatch: pytest.Mo
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(ClipError, match="disk full"):
+    with pytest.raises(StoreError, match="disk full"):
         write_wav(wav, np.zeros(3), 16000)
     assert wav.read_bytes() == before
     assert os.listdir(wav.parent) == ["x.wav"]
