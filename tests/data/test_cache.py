@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -203,6 +204,64 @@ def test_show_empty_and_bound(tmp_path: Path, clip: Path) -> None:
     (folder / "mine.txt").write_text("not the cache's")
     assert cache_usage.empty(folder) == pytest.approx(2 * (8000 + N_HEADER), abs=200)
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_damaged_note_of_the_settings_stops_nobody(tmp_path: Path, clip: Path) -> None:
+    folder = tmp_path / "cache"
+    for name in ("first", "second"):
+        held = store(tmp_path, name)
+        held.write(look(held, clip), rows(10), INFO)
+        held.close()
+    for words, content in zip(sorted(folder.glob("*/settings.txt")), (b"\xff\xfe\0", None), strict=True):
+        words.unlink()
+        words.mkdir() if content is None else words.write_bytes(content)
+    held = store(tmp_path, "third")  # another setting's run, which looks at all of them
+    assert held.write(look(held, clip), rows(10), INFO)
+    held.close()
+    assert {usage.settings for usage in cache_usage.show(folder)} == {
+        "third",
+        r"\xff\xfe" + "\0",
+        "(being written)",
+    }
+    cache_usage.empty(folder)
+    assert not list(folder.rglob("*-cache"))
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_emptying_deletes_entries_only(tmp_path: Path) -> None:
+    """Also in folders whose name has 64 digits, or that look just like the cache's own."""
+    digest = "ab" * 32
+    theirs = [
+        tmp_path / ("x" * 64) / "thesis.txt",
+        tmp_path / ("0" * 64) / "thesis.txt",
+        tmp_path / ("1" * 64) / "cd" / digest,
+        tmp_path / ("1" * 64) / "sub" / "settings.txt",
+        tmp_path / "elsewhere" / "settings.txt",
+    ]
+    ours = [tmp_path / ("1" * 64) / "ab" / digest, tmp_path / ("1" * 64) / "settings.txt"]
+    for path in (*theirs, *ours):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    (tmp_path / ("2" * 64)).symlink_to(tmp_path / "elsewhere")
+    assert [usage.n_bytes for usage in cache_usage.show(tmp_path)] == [2]
+    assert cache_usage.empty(tmp_path) == 2
+    assert all(path.exists() for path in theirs)
+    assert not any(path.exists() for path in ours)
+
+
+@pytest.mark.usefixtures("settled")
+def test_contents_that_lead_out_of_the_folder_are_not_believed(tmp_path: Path, clip: Path) -> None:
+    held = store(tmp_path, "a")
+    held.write(look(held, clip), rows(10), INFO)
+    contents = tmp_path / "cache" / "contents.json"
+    known = json.loads(contents.read_bytes())
+    for wrong in ("../../x", 3, None, ["a"]):
+        contents.write_text(json.dumps({path: [*entry[:-1], wrong] for path, entry in known.items()}))
+        assert look(held, clip).digest == known[str(clip)][-1]
+    for text in ("[" * 99_999, "[]", "{", ""):
+        contents.write_text(text)
+        assert look(held, clip).digest == known[str(clip)][-1]
 
 
 def test_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,11 +19,11 @@ from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_splits
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, make_spec
-from adjax.sweep import Progress, Sweep, SweepResult, grid, run, run_sweep, sample
+from adjax.sweep import Progress, Sweep, SweepResult, data, grid, run, run_sweep, sample
 from adjax.sweep.models import pool_scores
 from adjax.sweep.results import measure
 from adjax.sweep.settings import change, check_trial, static_part, sweepable
-from adjax.types import DataError, FitError, SettingsError
+from adjax.types import DataError, FitError, SettingsError, StoreError
 
 FEATURES = FeatureConfig(n_fft=256, hop_length=128, n_mels=6, pooling="gwrp")
 BASE = make_spec(
@@ -126,6 +126,71 @@ def test_an_interrupted_sweep_goes_on_where_it_was(
     for trial, other, first in zip(again.trials, whole.trials, swept[0].trials, strict=True):
         assert_array_equal(trial.scores, other.scores)
         assert_allclose(trial.scores, first.scores, rtol=1e-4, atol=1e-4)  # another chunk size
+
+
+@pytest.mark.parametrize("how", ["flipped", "forged"])
+def test_a_chunk_that_was_changed_is_computed_again_and_told(
+    clips: ClipTable, tmp_path: Path, how: str
+) -> None:
+    """A flipped byte of the scores, or a file that is whole and says another AUC."""
+    sweep = Sweep(BASE, SWEEP.settings[:2])
+    first = run_sweep(clips, sweep, tmp_path)
+    assert first.notes == ()
+    path = tmp_path / run.CHUNKS / first.trials[0].chunk
+    if how == "flipped":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 3] ^= 1
+        path.write_bytes(content)
+    else:
+        with np.load(path) as arrays:
+            forged = {name: arrays[name] for name in arrays}
+        forged["measures"][:, 0] = 0.999
+        np.savez(path, **forged)
+    again = run_sweep(clips, sweep, tmp_path)
+    assert again.n_resumed == 2
+    assert again.notes == (
+        f"chunks/{path.name} was damaged, or changed since it was written; it was computed again",
+    )
+    assert [trial.auc for trial in again.trials] == [trial.auc for trial in first.trials]
+
+
+def test_a_folder_holds_one_sweep(clips: ClipTable, tmp_path: Path) -> None:
+    run_sweep(clips, SWEEP, tmp_path)
+    result = run_sweep(clips, Sweep(BASE, SWEEP.settings[:2]), tmp_path)
+    assert {path.name for path in (tmp_path / run.CHUNKS).iterdir()} == {
+        trial.chunk for trial in result.trials
+    }
+    assert not list(tmp_path.glob("failures*"))
+    (tmp_path / run.TABLE).write_text("notes of a person")
+    with pytest.raises(StoreError, match=r"trials\.csv: was changed since adjax wrote it, and would be lost"):
+        run_sweep(clips, SWEEP, tmp_path)
+
+
+def test_a_clip_that_no_trial_can_score_is_named_and_costs_the_others_nothing(
+    clips: ClipTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features that are not finite, of a training and of a test clip."""
+    bad = [
+        next(clip.path for clip in clips.select(split=split, machine_id="id_00"))
+        for split in ("train", "test")
+    ]
+    extract = data.extract
+
+    def spoilt(table: ClipTable, *arguments, **options):
+        features = extract(table, *arguments, **options)
+        for i, clip in enumerate(features.clips):
+            if clip.path in bad:
+                features.rows[features.offsets[i]] = np.inf
+        return features
+
+    monkeypatch.setattr(data, "extract", spoilt)
+    result = run_sweep(clips, Sweep(BASE, SWEEP.settings[:2]), tmp_path)
+    assert [str(error) for error in result.failures] == [
+        f"{path}: its features are not finite: scale the samples to [-1, 1]" for path in bad
+    ]
+    assert not any(trial.failed for trial in result.trials)
+    assert [len(trial.scores) for trial in result.trials] == [12, 12, 13, 13]
+    assert len((tmp_path / "failures.csv").read_text().splitlines()) == 3
 
 
 def test_other_labels_or_clips_are_another_sweep(clips: ClipTable, swept) -> None:
