@@ -70,6 +70,17 @@ def cannot_write(path: Path, error: BaseException) -> StoreError:
     )
 
 
+@contextmanager
+def told_of(path: Path, staged: Path) -> Iterator[None]:
+    """Errors of files in a folder that nobody sees name the one that they are for."""
+    try:
+        yield
+    except StoreError as error:
+        raise StoreError(str(error).replace(str(staged), str(path))) from error
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def make_folder(path: Path) -> Path:
     """The folder, made if missing.
 

@@ -15,6 +15,7 @@ from adjax.files import (
     make_folder,
     sha256,
     sync_file,
+    told_of,
     unfinished,
     uninterrupted,
     whole_file,
@@ -65,7 +66,7 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     old = folder.with_name(f".{folder.name}.old")
     check_ours(folder)
     try:
-        with unfinished(partial):
+        with told_of(folder, partial), unfinished(partial):
             shutil.rmtree(partial, ignore_errors=True)
             if old.exists() and not folder.exists():
                 old.rename(folder)
@@ -80,10 +81,10 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
                     folder.rename(old)
                 partial.rename(folder)
             shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
+    except StoreError:
         if old.exists() and not folder.exists():
             old.rename(folder)
-        raise cannot_write(folder, error) from error
+        raise
 
 
 def check_ours(folder: Path) -> None:

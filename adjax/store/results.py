@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adjax.files import cannot_write, make_folder, sha256, sync_file, unfinished, uninterrupted
+from adjax.files import make_folder, sha256, sync_file, told_of, unfinished, uninterrupted
 from adjax.store.folder import HASHES, files_in, hold, read_hashes, remove_empty, write_hashes
 from adjax.types import StoreError
 
@@ -74,30 +74,27 @@ class ResultFolder:
             StoreError: they cannot be written, or would cost files that others wrote; the earlier ones still are there.
         """
         staged = self.folder / _PARTIAL
-        try:
-            with unfinished(staged):
-                shutil.rmtree(staged, ignore_errors=True)
-                staged.mkdir()
-                fill(staged)
-                names = files_in(staged)
-                hashes = {name: self.hashes[name] for name in keep} | {
-                    name: sha256(staged / name) for name in names
-                }
-                for name in names:
-                    sync_file(staged / name)
-                write_hashes(staged, hashes)
-                old = self.hashes.keys() - set(keep)
-                self.check({*old, *names})
-                for name in names:
-                    make_folder((self.folder / name).parent)
-                with uninterrupted():
-                    for name in old:
-                        (self.folder / name).unlink(missing_ok=True)
-                    for name in (HASHES, *names):
-                        (staged / name).replace(self.folder / name)
+        with told_of(self.folder, staged), unfinished(staged):
+            shutil.rmtree(staged, ignore_errors=True)
+            staged.mkdir()
+            fill(staged)
+            names = files_in(staged)
+            hashes = {name: self.hashes[name] for name in keep} | {
+                name: sha256(staged / name) for name in names
+            }
+            for name in names:
+                sync_file(staged / name)
+            write_hashes(staged, hashes)
+            old = self.hashes.keys() - set(keep)
+            self.check({*old, *names})
+            for name in names:
+                make_folder((self.folder / name).parent)
+            with uninterrupted():
+                for name in old:
+                    (self.folder / name).unlink(missing_ok=True)
+                for name in (HASHES, *names):
+                    (staged / name).replace(self.folder / name)
             remove_empty(self.folder, [name for name in old if "/" in name])
-        except OSError as error:
-            raise cannot_write(self.folder, error) from error
         self.hashes = hashes
 
     def add(self, name: str, write: Callable[[Path], object]) -> Path:
@@ -113,18 +110,15 @@ class ResultFolder:
         path = self.folder / name
         staged = self.folder / f"{_PARTIAL}{path.suffix}"
         self.check([name])
-        try:
-            with unfinished(staged):
-                write(staged)
-                sync_file(staged)
-                digest = sha256(staged)
-                make_folder(path.parent)
-                with uninterrupted():
-                    path.unlink(missing_ok=True)  # so that no moment has a file and the hash of another
-                    write_hashes(self.folder, self.hashes | {name: digest})
-                    staged.replace(path)
-        except OSError as error:
-            raise cannot_write(path, error) from error
+        with told_of(path, staged), unfinished(staged):
+            write(staged)
+            sync_file(staged)
+            digest = sha256(staged)
+            make_folder(path.parent)
+            with uninterrupted():
+                path.unlink(missing_ok=True)  # so that no moment has a file and the hash of another
+                write_hashes(self.folder, self.hashes | {name: digest})
+                staged.replace(path)
         self.hashes[name] = digest
         return path
 
