@@ -34,6 +34,9 @@ MIN_SR = 1_000
 MAX_SR = 1_000_000
 MAX_SAMPLES = 2**31 - 1  # `ClipBatch.n_valid` is int32
 MAX_BYTES = 2**30  # of one decoded clip; an hour at 48 kHz has 0.7 · 10^9
+# Float files are read as they are, also those of integers times 2^15 or 2^31; beyond are damage and other data,
+# and what they make of energies would be infinite.
+MAX_PEAK = 2.0**32
 # What a header may claim in bytes of float32, whatever the file's size, and for each byte of the file: FLAC
 # stores an hour of silence in a few hundred kB, but no format a minute in 100 bytes.
 _MAX_CLAIM, _MAX_EXPANSION = 2**26, 2000
@@ -124,8 +127,8 @@ def read_clip(
         The clip; `samples` (`out`, if given) has exactly `resampled_length(n_samples, sr_file, sr)` samples.
 
     Raises:
-        ClipError: what `read_info` raises, and: no such channel, truncated or damaged data, NaN or infinity, or not
-            as many samples as `out` has room for.
+        ClipError: what `read_info` raises, and: no such channel, truncated or damaged data, NaN or infinity, a
+            peak above `MAX_PEAK`, or not as many samples as `out` has room for.
         SettingsError: `sr` or `channel` make no sense.
     """
     check_settings(sr=sr, channel=channel)
@@ -141,10 +144,12 @@ def read_clip(
             )
         samples = out if out is not None and sr == sr_file else np.empty(n_samples, np.float32)
         levels = ChannelLevels(n_channels) if n_channels > 1 else None
-        _decode(path, file, channel, samples, levels)
-    of_file = describe_file(samples, sr_file)
-    if not np.isfinite(of_file.peak):
-        raise ClipError(path, "holds NaN or infinite samples; export it again or leave it out")
+        with np.errstate(invalid="ignore", over="ignore"):  # of NaN and the like, which is looked for below
+            _decode(path, file, channel, samples, levels)
+            of_file = describe_file(samples, sr_file)
+    check_peak(path, of_file.peak)
+    if levels:  # of damage in another channel the levels would tell nonsense
+        check_peak(path, levels.peak)
     samples = resample(samples, sr_file, sr)
     if out is not None and out is not samples:
         out[:] = samples
@@ -209,6 +214,18 @@ def check_settings(*, sr: int | None, channel: Channel) -> None:
         )
     if channel != "mean" and (not isinstance(channel, int) or channel < 0):
         raise SettingsError(f'channel={channel!r}; give a channel counted from 0, or "mean"')
+
+
+def check_peak(path: str | os.PathLike[str], peak: float) -> None:
+    """Raise ClipError if the largest absolute value of a clip's samples is none that audio has."""
+    if not np.isfinite(peak):
+        raise ClipError(path, "holds NaN or infinite samples; export it again or leave it out")
+    if peak > MAX_PEAK:
+        raise ClipError(
+            path,
+            f"has samples of up to {peak:.3g}, and no audio exceeds {MAX_PEAK:.3g} (full scale is 1); "
+            "export it again or leave it out",
+        )
 
 
 def check_channel(path: str | os.PathLike[str], channel: Channel, n_channels: int) -> None:
