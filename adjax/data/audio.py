@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,14 +17,10 @@ from typing import Literal
 import numpy as np
 import soundfile
 
-from adjax.data.descriptors import (
-    LENGTH_ZERO,
-    ChannelLevels,
-    ClipInfo,
-    describe_file,
-    describe_sound,
-)
-from adjax.data.headers import mended, open_regular, read_length, what_it_is
+from adjax.data.descriptors import ChannelLevels, ClipInfo, describe_file, describe_sound
+from adjax.data.headers import open_regular
+from adjax.data.lengths import RENEW, Length, Mended, read_length
+from adjax.data.quiet import without_words_of_libraries
 from adjax.data.rates import resample, resampled_length
 from adjax.files import whole_file
 from adjax.types import ClipError, SettingsError
@@ -35,10 +31,12 @@ MIN_SR = 1_000
 MAX_SR = 1_000_000
 MAX_SAMPLES = 2**31 - 1  # `ClipBatch.n_valid` is int32
 MAX_BYTES = 2**30  # of one decoded clip; an hour at 48 kHz has 0.7 · 10^9
+# Float files are read as they are, also those of integers times 2^15 or 2^31; beyond are damage and other data,
+# and what they make of energies would be infinite.
+MAX_PEAK = 2.0**32
 # What a header may claim in bytes of float32, whatever the file's size, and for each byte of the file: FLAC
 # stores an hour of silence in a few hundred kB, but no format a minute in 100 bytes.
 _MAX_CLAIM, _MAX_EXPANSION = 2**26, 2000
-_RENEW = "copy or download it again"
 # Samples of all channels decoded at once: of 8 channels only the wanted one is held for a whole clip.
 _BLOCK = 2**18
 
@@ -94,12 +92,12 @@ def read_info(path: str | os.PathLike[str]) -> AudioInfo:
     """Read the header of an audio file (WAV, FLAC, whatever libsndfile knows) without decoding it.
 
     Raises:
-        ClipError: missing, unreadable, empty, absurd sampling rate, or a WAV file shorter than its header
-            says. A truncated FLAC file shows only when it is decoded.
+        ClipError: missing, unreadable, empty, absurd sampling rate, or shorter than it should be (see
+            `adjax.data.lengths`). A truncated FLAC file shows only when it is decoded.
     """
-    with _open(path) as (file, _):
+    with _open(path) as (file, n_samples, _):
         plain = file.subtype == "PCM_16" and file.format in ("WAV", "WAVEX", "RF64")
-        return AudioInfo(file.samplerate, file.frames, file.channels, plain)
+        return AudioInfo(file.samplerate, n_samples, file.channels, plain)
 
 
 def read_clip(
@@ -125,14 +123,14 @@ def read_clip(
         The clip; `samples` (`out`, if given) has exactly `resampled_length(n_samples, sr_file, sr)` samples.
 
     Raises:
-        ClipError: what `read_info` raises, and: no such channel, truncated or damaged data, NaN or infinity, or not
-            as many samples as `out` has room for.
+        ClipError: what `read_info` raises, and: no such channel, truncated or damaged data, NaN or infinity, a
+            peak above `MAX_PEAK`, or not as many samples as `out` has room for.
         SettingsError: `sr` or `channel` make no sense.
     """
     check_settings(sr=sr, channel=channel)
-    with _open(path) as (file, recovered):
+    with _open(path) as (file, n_samples, recovered):
         check_channel(path, channel, file.channels)
-        n_samples, sr_file, n_channels, codec = file.frames, file.samplerate, file.channels, file.subtype
+        sr_file, n_channels, codec = file.samplerate, file.channels, file.subtype
         sr = sr_file if sr is None else sr
         check_size(path, n_samples, sr_file, sr)
         if out is not None and len(out) != resampled_length(n_samples, sr_file, sr):
@@ -142,10 +140,12 @@ def read_clip(
             )
         samples = out if out is not None and sr == sr_file else np.empty(n_samples, np.float32)
         levels = ChannelLevels(n_channels) if n_channels > 1 else None
-        _decode(path, file, channel, samples, levels)
-    of_file = describe_file(samples, sr_file)
-    if not np.isfinite(of_file.peak):
-        raise ClipError(path, "holds NaN or infinite samples; export it again or leave it out")
+        with np.errstate(invalid="ignore", over="ignore"):  # of NaN and the like, which is looked for below
+            _decode(path, file, channel, samples, levels)
+            of_file = describe_file(samples, sr_file)
+    check_peak(path, of_file.peak)
+    if levels:  # of damage in another channel the levels would tell nonsense
+        check_peak(path, levels.peak)
     samples = resample(samples, sr_file, sr)
     if out is not None and out is not samples:
         out[:] = samples
@@ -207,6 +207,18 @@ def check_settings(*, sr: int | None, channel: Channel) -> None:
         raise SettingsError(f'channel={channel!r}; give a channel counted from 0, or "mean"')
 
 
+def check_peak(path: str | os.PathLike[str], peak: float) -> None:
+    """Raise ClipError if the largest absolute value of a clip's samples is none that audio has."""
+    if not np.isfinite(peak):
+        raise ClipError(path, "holds NaN or infinite samples; export it again or leave it out")
+    if peak > MAX_PEAK:
+        raise ClipError(
+            path,
+            f"has samples of up to {peak:.3g}, and no audio exceeds {MAX_PEAK:.3g} (full scale is 1); "
+            "export it again or leave it out",
+        )
+
+
 def check_channel(path: str | os.PathLike[str], channel: Channel, n_channels: int) -> None:
     """Raise ClipError if the file has no such channel."""
     if channel != "mean" and channel >= n_channels:
@@ -227,24 +239,19 @@ def check_size(path: str | os.PathLike[str], n_samples: int, sr_file: int, sr: i
 
 
 @contextmanager
-def _open(path: str | os.PathLike[str]) -> Iterator[tuple[soundfile.SoundFile, int]]:
-    """Open a file whose header makes sense, or can be mended; with it, what was mended."""
-    with open_regular(path) as raw:
-        length, n_bytes = read_length(raw), os.fstat(raw.fileno()).st_size
-        if length.recovered == LENGTH_ZERO and n_bytes > MAX_BYTES:
-            raise ClipError(path, "its header says 0 bytes of audio, and it is too long to be mended; cut it")
-        source = mended(raw, length) if length.recovered == LENGTH_ZERO else os.fsencode(path)
-    try:
-        file = soundfile.SoundFile(source)
-    except soundfile.LibsndfileError as error:
-        what = what_it_is(path) or f"is no readable audio file ({_what(error)}); {_RENEW}"
-        raise ClipError(path, what) from error
-    with file:
+def _open(path: str | os.PathLike[str]) -> Iterator[tuple[soundfile.SoundFile, int, int]]:
+    """Open a file whose header makes sense, or can be mended; with it, samples per channel, and what was mended."""
+    with open_regular(path) as raw, ExitStack() as stack:
+        length, n_bytes = read_length(path, raw), os.fstat(raw.fileno()).st_size
         if length.n_missing:
-            raise ClipError(path, f"is truncated (bytes missing: {length.n_missing}); {_RENEW}")
-        if file.frames < 1:
+            raise ClipError(path, f"is truncated (bytes missing: {length.n_missing}); {RENEW}")
+        if length.talks:
+            stack.enter_context(without_words_of_libraries())
+        file = stack.enter_context(_understood(path, raw, length))
+        n_samples = length.frames.length(path, file.frames) if length.frames else file.frames
+        if n_samples < 1:
             raise ClipError(path, "is empty: 0 samples; record it again or leave it out")
-        if file.frames > MAX_SAMPLES:
+        if n_samples > MAX_SAMPLES:
             raise ClipError(
                 path, "its header gives no length, or more than 2^31 samples; re-encode or cut it"
             )
@@ -252,12 +259,23 @@ def _open(path: str | os.PathLike[str]) -> Iterator[tuple[soundfile.SoundFile, i
             raise ClipError(
                 path, f"its header says {file.samplerate} Hz, which is no audio rate; correct the header"
             )
-        if 4 * file.frames * file.channels > max(_MAX_CLAIM, _MAX_EXPANSION * n_bytes):
+        if 4 * n_samples * file.channels > max(_MAX_CLAIM, _MAX_EXPANSION * n_bytes):
             raise ClipError(
                 path,
-                f"its header claims {file.frames:,} samples, more than a file of {n_bytes:,} bytes can hold; {_RENEW}",
+                f"its header claims {n_samples:,} samples, more than a file of {n_bytes:,} bytes can hold; {RENEW}",
             )
-        yield file, length.recovered
+        yield file, n_samples, length.recovered
+
+
+def _understood(path: str | os.PathLike[str], raw: io.FileIO, length: Length) -> soundfile.SoundFile:
+    """The file as libsndfile sees it: as it was opened, never by its name, from which it would guess a format."""
+    raw.seek(0)  # where libsndfile takes the file to start
+    try:
+        return soundfile.SoundFile(
+            Mended(raw, length.patches) if length.patches else raw.fileno(), closefd=False
+        )
+    except soundfile.LibsndfileError as error:
+        raise ClipError(path, f"is no readable audio file ({_what(error)}); {RENEW}") from error
 
 
 def _decode(
@@ -277,9 +295,9 @@ def _decode(
         try:
             n = file.buffer_read_into(block, dtype)
         except soundfile.LibsndfileError as error:
-            raise ClipError(path, f"is truncated or damaged ({_what(error)}); {_RENEW}") from error
+            raise ClipError(path, f"is truncated or damaged ({_what(error)}); {RENEW}") from error
         if n == 0:
-            raise ClipError(path, f"is truncated: {n_read} of {len(out)} samples are there; {_RENEW}")
+            raise ClipError(path, f"is truncated: {n_read} of {len(out)} samples are there; {RENEW}")
         place = out[n_read : n_read + n]
         if levels:
             levels.add(block[: len(place)])

@@ -139,10 +139,12 @@ class ChannelLevels:
         self._n = 0
         self._sum = np.zeros(n_channels)
         self._products = np.zeros((n_channels, n_channels))
+        self.peak = 0.0  # of all channels; NaN once there was one
 
     def add(self, block: np.ndarray) -> None:
-        """Take (n, n_channels) samples into account, at most some 4,000 of them."""
-        some = block[:: max(1, len(block) // 4096)].astype(np.float64)
+        """Take (n, n_channels) samples into account, at most some 4,000 of them, fewer of many channels."""
+        some = block[:: max(1, len(block) // max(1, min(4096, 2**15 // len(self._sum))))].astype(np.float64)
+        self.peak = float(np.maximum(self.peak, np.abs(some).max()))
         self._n += len(some)
         self._sum += some.sum(axis=0)
         self._products += some.T @ some

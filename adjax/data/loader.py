@@ -266,7 +266,7 @@ def _read_into(out: np.ndarray, clip: Clip, sr: int | None, channel: Channel) ->
     try:
         audio = read_clip(clip.path, sr=sr, channel=channel, out=out)
     except ClipError as error:
-        return error
+        return ClipError(error.path, error.reason)  # its trace, kept with it, would keep the whole batch
     return audio.info
 
 
@@ -285,8 +285,10 @@ def _finish(
     good = np.array([isinstance(result, ClipInfo) for result in results])
     rows = plan.rows[good]
     if len(rows) < len(plan.rows):
-        samples[: len(rows)] = samples[: len(plan.rows)][good]
-        samples[len(rows) :] = 0.0
+        # What a header claimed and no audio filled takes no memory; to write zeros there would take it.
+        fresh = _aligned_zeros(*samples.shape)
+        np.take(samples, np.flatnonzero(good), axis=0, out=fresh[: len(rows)], mode="clip")
+        samples = fresh
     n_valid = np.zeros(plan.n_rows, np.int32)
     n_valid[: len(rows)] = n_samples[rows]
     batch = ClipBatch(samples, n_valid)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from adjax.data.audio import check_peak
 from adjax.data.clips import Clip, ClipTable, Split
 from adjax.data.descriptors import ClipInfo, describe_file, describe_sound
 from adjax.data.index import index_folder, list_audio
@@ -266,11 +267,14 @@ def _of_sounds(
         if sound.ndim != 1 or not sound.size or not np.issubdtype(sound.dtype, np.floating):
             reason = f"is {sound.dtype}{list(sound.shape)}; give one channel of float samples, (n_samples,), in [-1, 1]"
             errors.append(ClipError(name, reason))
-        elif not np.isfinite(sound).all():
-            errors.append(ClipError(name, "holds NaN or infinite samples; leave it out"))
-        else:
-            clips.append(Clip(Path(name), *own, split=split, label=0 if split else None, key=name))
-            good.append(np.asarray(sound, np.float32))
+            continue
+        try:
+            check_peak(name, float(np.abs(sound).max()))
+        except ClipError as error:
+            errors.append(error)
+            continue
+        clips.append(Clip(Path(name), *own, split=split, label=0 if split else None, key=name))
+        good.append(np.asarray(sound, np.float32))
     found: dict[Any, ClipFeatures] = {}
     for front_end in spec.front_ends:
         if not isinstance(front_end, FeatureConfig):

@@ -212,6 +212,39 @@ def test_not_finite(tmp_path: Path, bad: float) -> None:
         read_clip(tmp_path / "x.wav")
 
 
+@pytest.mark.parametrize("scale", [2.0**34, 1e19, 1e30])
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+@pytest.mark.parametrize("channel", [0, 1, "mean"])
+def test_what_no_audio_has(tmp_path: Path, scale: float, subtype: str, channel: audio.Channel) -> None:
+    samples = noise((1000, 2)).astype(np.float64)
+    samples[:, 1] *= scale
+    soundfile.write(tmp_path / "x.wav", samples, 16000, subtype=subtype)
+    with pytest.raises(
+        ClipError, match=r"has samples of up to .*e\+.*, and no audio exceeds 4\.29e\+09.*export"
+    ):
+        read_clip(tmp_path / "x.wav", channel=channel)
+
+
+@pytest.mark.parametrize("scale", [2.0**15, 2.0**31, audio.MAX_PEAK])
+def test_integers_written_as_floats_are_kept(tmp_path: Path, scale: float) -> None:
+    samples = (noise((1000,)) * 2 * np.float32(scale)).clip(-scale, scale)
+    soundfile.write(tmp_path / "x.wav", samples, 16000, subtype="FLOAT")
+    np.testing.assert_array_equal(read_clip(tmp_path / "x.wav").samples, samples)
+    samples[3] = audio.MAX_PEAK
+    soundfile.write(tmp_path / "x.wav", samples, 16000, subtype="FLOAT")
+    assert read_clip(tmp_path / "x.wav").peak == audio.MAX_PEAK
+
+
+def test_nan_that_signals_is_found_without_a_warning(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", noise((1000, 2)), 16000, subtype="FLOAT")
+    data = (tmp_path / "x.wav").read_bytes()
+    for channel in (0, 1):
+        place = len(data) - 800 + 4 * channel
+        (tmp_path / "x.wav").write_bytes(data[:place] + b"\x01\0\x80\x7f" + data[place + 4 :])
+        with pytest.raises(ClipError, match="holds NaN"):
+            read_clip(tmp_path / "x.wav")
+
+
 def test_beyond_full_scale_is_kept(tmp_path: Path) -> None:
     samples = 3 * noise((100,))
     soundfile.write(tmp_path / "x.wav", samples, 16000, subtype="FLOAT")

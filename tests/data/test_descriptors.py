@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from adjax.data.audio import read_clip
+from adjax.data.audio import MAX_PEAK, read_clip
 from adjax.data.descriptors import FLOOR_DB, N_BANDS, ChannelLevels, ClipInfo, describe_file, describe_sound
 
 SR = 16000
@@ -43,9 +43,9 @@ def test_a_tone_is_in_its_band() -> None:
     assert sound.silent == 0
 
 
-@pytest.mark.parametrize("scale", [1e10, 1e20, 1e30, 5e38])
-def test_absurd_floats_have_finite_numbers(tmp_path: Path, scale: float) -> None:
-    info = info_of(tmp_path, np.stack([noise()] * 2, 1).astype(np.float64) * scale)
+def test_the_largest_floats_have_finite_numbers(tmp_path: Path) -> None:
+    largest = noise() / np.abs(noise()).max() * MAX_PEAK
+    info = info_of(tmp_path, np.stack([largest] * 2, 1))
     numbers = [*info.spectrum_db, info.rms_db, info.dc, info.channel_db, info.channel_corr, info.peak]
     assert np.isfinite(numbers).all()
     assert info.rms_db > 150

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +132,30 @@ def test_pipes_sockets_and_devices_do_not_block(tmp_path: Path) -> None:
         assert ClipCache(tmp_path / "cache", "a", 1).contents(paths) == [None] * 3
 
 
+def test_a_link_to_a_pipe_and_a_pipe_put_in_a_files_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link.wav").symlink_to("fifo")
+    written(tmp_path / "x.wav")
+    regular = os.stat(tmp_path / "x.wav")
+    for read in (read_info, read_clip):
+        with pytest.raises(ClipError, match="a pipe, socket or device, not a file"):
+            read(tmp_path / "link.wav")
+    with monkeypatch.context() as at_the_look:  # between the look and the opening
+        at_the_look.setattr(os, "stat", lambda *_, **__: regular)
+        with pytest.raises(ClipError, match="a pipe, socket or device, not a file"):
+            read_info(tmp_path / "fifo")
+
+
+def test_nobody_who_reads_a_clip_opens_it_otherwise() -> None:
+    """Libsndfile is given what `open_regular` opened, and no other module of the room opens clips."""
+    room = Path(audio.__file__).parent
+    opened = {path.name for path in room.glob("*.py") if "SoundFile(" in path.read_text(encoding="utf-8")}
+    assert opened == {"audio.py"}
+    assert "soundfile.SoundFile(path" not in Path(audio.__file__).read_text(encoding="utf-8")
+
+
 def test_links_and_odd_names(tmp_path: Path) -> None:
     written(tmp_path / "x.wav")
     (tmp_path / "link.wav").symlink_to("x.wav")
@@ -151,6 +177,94 @@ def test_a_flac_that_claims_too_much_is_refused_unread(tmp_path: Path) -> None:
             ClipError, match=r"claims 536,870,912 samples, more than a file of .* bytes can hold"
         ):
             read(path)
+
+
+def claims(folder: Path) -> list[Path]:
+    """Small files and sparse ones whose headers claim up to 2^63 samples or bytes."""
+    paths = []
+
+    def put(name: str, data: bytes, size: int = 0) -> None:
+        (folder / name).write_bytes(data)
+        paths.append(folder / name)
+        if size:
+            os.truncate(folder / name, size)
+
+    def several(channels: int, sr: int, format_: str) -> bytearray:
+        samples = np.stack([NOISE] * channels, axis=1)
+        soundfile.write(folder / "x", samples, sr, format=format_, subtype="PCM_16")
+        return bytearray((folder / "x").read_bytes())
+
+    for n_channels, sr in ((1, 16_000), (8, 16_000), (8, 192_000)):
+        for exponent in (24, 27, 28, 29, 35):
+            data = several(n_channels, sr, "FLAC")
+            data[21] = data[21] & 0xF0 | (2**exponent >> 32)
+            data[22:26] = struct.pack(">I", 2**exponent & 0xFFFFFFFF)
+            put(f"{exponent}_{n_channels}_{sr}.flac", data)
+            put(f"{exponent}_{n_channels}_{sr}_sparse.flac", data, 2**33)
+    for kind, mark, place, form in (
+        ("RF64", b"ds64", 16, "<q"),
+        ("AIFF", b"SSND", 4, ">I"),
+        ("CAF", b"data", 4, ">q"),
+        ("W64", b"data", 16, "<q"),
+        ("AU", b".snd", 8, ">I"),
+    ):
+        data = several(1, 16_000, kind)
+        at, n = data.index(mark) + place, struct.calcsize(form)
+        for length in (2**40, 2**61) if n == 8 else (0x7FFE0000,):
+            data[at : at + n] = struct.pack(form, length)
+            put(f"{length}.{kind}", data)
+            put(f"{length}_sparse.{kind}", data, min(length + 2**17, 2**43))
+    put("zeros.mp3", an_mp3(folder), 2**33)
+    return paths
+
+
+def an_mp3(folder: Path) -> bytes:
+    soundfile.write(folder / "x", NOISE, 16_000, format="MP3")
+    return (folder / "x").read_bytes()
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from adjax.data.audio import read_clip
+from adjax.data.clips import Clip
+from adjax.data.loader import load_batches
+from adjax.types import AdjaxError
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = peak()
+"""
+PEAK_OF_ONE = PEAK + "read_clip(sys.argv[1]); print(peak() - before)"
+PEAK_OF_LIES = (
+    PEAK
+    + """
+for path in sys.argv[1:]:
+    for read in (read_clip, lambda path: sum(len(b.rows) for b in load_batches([Clip(Path(path))] * 6))):
+        try:
+            assert read(path) == 0, path
+        except AdjaxError:
+            pass
+print(peak() - before)
+"""
+)
+
+
+def test_what_a_header_claims_takes_no_memory(tmp_path: Path) -> None:
+    """Peak of a child process over all claims, one by one and in batches: some 20 MB, not gigabytes."""
+    command = [sys.executable, "-c", PEAK_OF_LIES, *map(str, claims(tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert int(done.stdout) < 200
+
+
+def test_a_clip_without_a_length_takes_its_own_memory_only(tmp_path: Path) -> None:
+    """A header that says 0 bytes, of a sparse file of 64 MiB: no copy of the file is made to mend it."""
+    os.truncate(with_length(tmp_path / "x.wav", 0), 2**26)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK_OF_ONE, str(tmp_path / "x.wav")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) < 270  # MiB: 128 of samples, as much again to describe them
 
 
 def test_an_hour_of_silence_in_flac_is_believed(tmp_path: Path) -> None:

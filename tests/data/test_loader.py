@@ -32,9 +32,23 @@ def truncate(clip: Clip) -> None:
     clip.path.write_bytes(clip.path.read_bytes()[:-10])
 
 
-def late_failure(clip: Clip) -> None:
+def late_failure(clip: Clip, n_samples: int = 10) -> None:
     """A clip whose header is fine and whose samples are not."""
-    soundfile.write(clip.path, np.full(10, np.nan), 16000, subtype="FLOAT")
+    soundfile.write(clip.path, np.full(n_samples, np.nan), 16000, subtype="FLOAT")
+
+
+def test_failures_do_not_keep_their_batches(tmp_path: Path) -> None:
+    clips = clips_of(tmp_path, [10_000] * 20)
+    for clip in clips:
+        late_failure(clip, 10_000)
+    tracemalloc.start()
+    try:
+        failures = [error for loaded in load_batches(clips, batch_size=1) for error in loaded.failures]
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(failures) == 20
+    assert kept < 5 * 4 * 10_000
 
 
 def loader_threads() -> list[threading.Thread]:

@@ -1,0 +1,54 @@
+"""Quiet for libmpg123 and libsndfile's ALAC, which write of oddities to the terminal and cannot be asked not to."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+_ONE_AT_A_TIME = threading.Lock()  # a process has one terminal
+_THEIR_WORDS = re.compile(rb"libmpg123/|^(Note|Warning): |^alac_\w+ \d+ : ")
+_OUTPUTS = (1, 2)
+
+
+@contextmanager
+def without_words_of_libraries() -> Iterator[None]:
+    """Keep those libraries' lines from the terminal; what others write meanwhile appears at the end."""
+    with _ONE_AT_A_TIME, ExitStack() as stack:
+        for output in _OUTPUTS:
+            stack.enter_context(_filtered(output))
+        stack.callback(_flush)  # called first
+        yield
+
+
+@contextmanager
+def _filtered(output: int) -> Iterator[None]:
+    try:
+        kept = os.dup(output)
+    except OSError:  # a daemon may have closed it
+        yield
+        return
+    _flush()
+    try:
+        with tempfile.TemporaryFile() as caught:
+            os.dup2(caught.fileno(), output)
+            try:
+                yield
+            finally:
+                os.dup2(kept, output)
+                caught.seek(0)
+                for line in caught:
+                    if line.strip() and not _THEIR_WORDS.search(line):
+                        os.write(output, line)
+    finally:
+        os.close(kept)
+
+
+def _flush() -> None:
+    """What C's own buffers hold."""
+    if os.name == "posix":
+        ctypes.CDLL(None).fflush(None)
