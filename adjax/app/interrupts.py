@@ -23,31 +23,42 @@ def end_when_interrupted() -> None:
     """From now on SIGINT and SIGTERM end this process with 128 + their number; call it in the main thread."""
     inside, outside = socket.socketpair()  # Windows wakes sockets only
     outside.setblocking(False)
-    threading.Thread(target=_wait, args=(inside, outside), daemon=True, name="adjax-interrupts").start()
+    where = (_copy_of(1), _copy_of(2))
+    arguments = (inside, outside, where)
+    threading.Thread(target=_wait, args=arguments, daemon=True, name="adjax-interrupts").start()
     signal.set_wakeup_fd(outside.fileno(), warn_on_full_buffer=False)
     for number in _SIGNALS:
         signal.signal(number, _nothing)  # without a handler of Python's nobody would be woken
+
+
+def _copy_of(output: int) -> int:
+    """Of a descriptor, which stays where it leads whatever becomes of the other; -1 where there is none."""
+    try:
+        return os.dup(output)
+    except OSError:
+        return -1
 
 
 def _nothing(number: int, frame: Any) -> None:
     """The thread does it all."""
 
 
-def _wait(inside: socket.socket, outside: socket.socket) -> None:
+def _wait(inside: socket.socket, outside: socket.socket, where: tuple[int, int]) -> None:
     """Wait for a signal's number; `outside` is only held, so that it stays open."""
     while told := inside.recv(1):
         if told[0] in _SIGNALS:
-            _end(128 + told[0])
+            _end(128 + told[0], *where)
 
 
-def _end(code: int) -> None:
+def _end(code: int, stdout: int, stderr: int) -> None:
     """End the process, here and now, whatever happens on the way."""
     with suppress(BaseException):
         files = sys.modules.get("adjax.files")  # without it nothing has been begun
         if files is not None:
             files.drop_unfinished()
     with suppress(BaseException):
-        if os.isatty(1):
-            os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
-        os.write(2, f"{MESSAGE}\n".encode())
+        if os.isatty(stdout):
+            os.write(stdout, b"\x1b[?25h\n")  # a progress bar hides the cursor
+    with suppress(BaseException):
+        os.write(stderr, f"{MESSAGE}\n".encode())
     os._exit(code)

@@ -31,8 +31,9 @@ import numpy as np
 from adjax.batching import n_cores
 from adjax.data.cache_usage import CONTENTS, DIGEST, SETTINGS, make_room
 from adjax.data.descriptors import N_BANDS, ClipInfo
+from adjax.data.headers import open_regular
 from adjax.files import make_folder, whole_file
-from adjax.types import StoreError
+from adjax.types import ClipError, StoreError
 
 MAX_BYTES = 10 * 2**30
 SETTLE_NS = 2 * 10**9
@@ -176,9 +177,9 @@ def _look(path: Path) -> Content | None:
     if seen is None:
         return None
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+    except (OSError, ClipError):
         return None
     _, modified, changed, *_ = seen
     settled = now - max(modified, changed) > SETTLE_NS and _stat(path) == seen

@@ -11,15 +11,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 _ONE_AT_A_TIME = threading.Lock()  # a process has one terminal
-_THEIR_WORDS = re.compile(rb"libmpg123/|^(Note|Warning): |^alac_\w+ \d+ : ")
-_OUTPUTS = (1, 2)
+# What they say on standard output and on standard error; the first is where results go, blank lines and all.
+_THEIR_WORDS = {
+    1: re.compile(rb"libmpg123/|^alac_\w+ \d+ : "),
+    2: re.compile(rb"libmpg123/|^(Note|Warning): |^alac_\w+ \d+ : |^\s*$"),
+}
 
 
 @contextmanager
 def without_words_of_libraries() -> Iterator[None]:
     """Keep those libraries' lines from the terminal; what others write meanwhile appears at the end."""
     with _ONE_AT_A_TIME, ExitStack() as stack:
-        for output in _OUTPUTS:
+        for output in _THEIR_WORDS:
             stack.enter_context(_filtered(output))
         stack.callback(_flush)  # called first
         yield
@@ -42,7 +45,7 @@ def _filtered(output: int) -> Iterator[None]:
                 os.dup2(kept, output)
                 caught.seek(0)
                 for line in caught:
-                    if line.strip() and not _THEIR_WORDS.search(line):
+                    if not _THEIR_WORDS[output].search(line):
                         os.write(output, line)
     finally:
         os.close(kept)

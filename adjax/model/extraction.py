@@ -131,7 +131,8 @@ def settings_key(config: FeatureConfig, channel: Channel) -> str:
 def _code() -> str:
     """The code that makes features of a file, by its hash, with the versions that it stands on."""
     reading = Path(str(adjax.data.audio.__file__))
-    sources = [reading.with_name(f"{name}.py") for name in ("audio", "descriptors", "headers", "rates")]
+    names = ("audio", "descriptors", "frames", "headers", "lengths", "rates")
+    sources = [reading.with_name(f"{name}.py") for name in names]
     sources += sorted(Path(adjax.features.__file__).parent.glob("*.py"))
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     packages = ("adjax", "jax", "jaxlib", "numpy", "scipy", "soundfile", "soxr")
