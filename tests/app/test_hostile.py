@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from adjax.app.cli import CANNOT_RUN, OK, SOME_FAILED, main
 from adjax.app.interrupts import MESSAGE
@@ -214,6 +215,32 @@ def test_a_sweep_lists_every_bad_clip_and_scores_the_others(tmp_path: Path, caps
     assert "... and 36 more, all in failures.csv" in capsys.readouterr().out
     with open(tmp_path / "out" / "trials.csv", newline="", encoding="utf-8") as file:
         assert [row["auc"] for row in csv.DictReader(file)] == ["1.0"]
+
+
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_samples_that_no_audio_has_cost_one_clip(tmp_path: Path, capsys, command: str) -> None:
+    root = fill(tmp_path / "data" / "pump")
+    loud = [root / split / "normal_id_00_00000001.wav" for split in ("train", "test")]
+    for path, scale in zip(loud, (1e19, 1e30), strict=True):
+        y = np.full(8000, scale, np.float32)
+        soundfile.write(path, y, 16000, subtype="FLOAT")
+    models = ["--model", "gmm", "autoencoder", "--set", "n_epochs=2", "n_components=1", "covariance_type=diag"]
+    models = models if command == "run" else GMM
+    arguments = [command, "--data", str(root.parent), "--out", str(tmp_path / "out"), *models]
+    assert main(arguments) == SOME_FAILED
+    lists = list((tmp_path / "out").rglob("failures.csv"))
+    assert len(lists) == (2 if command == "run" else 1)
+    for path in lists:
+        with open(path, newline="", encoding="utf-8") as file:
+            assert {row["file"] for row in csv.DictReader(file)} == {str(one) for one in loud}
+    for path in (tmp_path / "out").rglob("result.csv"):
+        assert "pump" in path.read_text()
+    if command == "sweep":
+        with open(tmp_path / "out" / "trials.csv", newline="", encoding="utf-8") as file:
+            assert {row["status"] for row in csv.DictReader(file)} == {"converged"}
+    printed = capsys.readouterr().out
+    assert "1e+30" in printed
+    assert "1e+19" in printed
 
 
 # -- the terminal
