@@ -19,7 +19,7 @@ import numpy as np
 
 from adjax.types import AdjaxError, ClipError, StoreError, readable
 
-TEMPORARY = ".adjax-*.tmp"  # what a killed process may leave; nobody else calls a file so
+TEMPORARY = ".adjax-*.tmp"  # what a killed process may leave; nobody else calls a file or folder so
 FAILURE_COLUMNS = ("file", "reason")
 _LONGEST = 180  # bytes of a name: disks take 255, and more is added to it
 
@@ -103,7 +103,7 @@ def unfinished(path: Path) -> Iterator[None]:
         yield
     finally:
         with _guard:
-            _remove(path)
+            remove(path)
             _unfinished.discard(path)
 
 
@@ -122,16 +122,17 @@ def drop_unfinished(patience: float = 5.0) -> None:
     """
     _guard.acquire(timeout=patience)  # never released
     for path in tuple(_unfinished):
-        _remove(path)
+        remove(path)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all that it holds; nothing happens where there is none."""
     try:
         path.unlink()
     except (IsADirectoryError, PermissionError):  # how systems refuse to unlink a folder
         shutil.rmtree(path, ignore_errors=True)
     except OSError:
-        pass  # it has its name by now
+        pass  # it is not there, or has its name by now
 
 
 def sha256(path: Path) -> str:

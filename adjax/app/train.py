@@ -19,7 +19,7 @@ from adjax.data.index import index_folder
 from adjax.model.inputs import extract_for
 from adjax.model.keep import save_model
 from adjax.report.tables import fits_table, thresholds_table
-from adjax.store import check_ours, hold
+from adjax.store import LOCK, check_ours, hold
 from adjax.types import DataError, readable
 
 
@@ -97,7 +97,7 @@ def _work_folder(out: Path) -> Iterator[Path]:
         with hold(work):
             yield work
     finally:
-        if work.is_dir() and {path.name for path in work.iterdir()} <= {".lock"}:
-            (work / ".lock").unlink(missing_ok=True)
+        if work.is_dir() and {path.name for path in work.iterdir()} <= {LOCK}:
+            (work / LOCK).unlink(missing_ok=True)
             with suppress(OSError):  # another command has just begun
                 work.rmdir()

@@ -5,11 +5,12 @@ SHA-256 of its files, by which adjax knows them for its own; no file is ever unp
 """
 
 from adjax.store.checkpoints import drop_checkpoints, latest_checkpoint, save_checkpoint
-from adjax.store.folder import check_folder, check_ours, hold, write_folder
+from adjax.store.folder import LOCK, check_folder, check_ours, hold, write_folder
 from adjax.store.model import load_model, read_settings, save_model
 from adjax.store.results import ResultFolder, own
 
 __all__ = [
+    "LOCK",
     "ResultFolder",
     "check_folder",
     "check_ours",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from adjax.files import (
     TEMPORARY,
     cannot_write,
     make_folder,
+    remove,
     sha256,
     sync_file,
     told_of,
@@ -23,7 +23,7 @@ from adjax.files import (
 from adjax.types import StoreError
 
 HASHES = "SHA256SUMS"  # the format of sha256sum: `sha256sum --check SHA256SUMS` verifies it
-LOCK = ".lock"
+LOCK = ".adjax.lock"
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def hold(folder: Path) -> Iterator[None]:
         raise cannot_write(folder, error) from error
     try:
         for left in folder.glob(TEMPORARY):  # by a process that was killed: the lock is ours
-            left.unlink(missing_ok=True)
+            remove(left)
         yield
     finally:
         lock.release()
@@ -56,18 +56,18 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
 
     Only a folder that was written in this way, and not changed since, is replaced. A process that dies leaves it as it
     was before or as it is to be. (Between the two renames that replace an earlier folder, the earlier one lies beside
-    it as `.<name>.old`; the next call puts it back first.)
+    it as `.adjax-<name>.old`; the next call puts it back first.)
 
     Raises:
         StoreError: it cannot be written (full disk, no permission), or would cost files that others wrote; what was
             there before still is.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    old = folder.with_name(f".{folder.name}.old")
+    partial = folder.with_name(f".adjax-{folder.name}.tmp")
+    old = folder.with_name(f".adjax-{folder.name}.old")
     check_ours(folder)
     try:
         with told_of(folder, partial), unfinished(partial):
-            shutil.rmtree(partial, ignore_errors=True)
+            remove(partial)
             if old.exists() and not folder.exists():
                 old.rename(folder)
             partial.mkdir(parents=True)
@@ -76,11 +76,11 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
             for name in files_in(partial):
                 sync_file(partial / name)
             with uninterrupted():
-                shutil.rmtree(old, ignore_errors=True)
+                remove(old)
                 if folder.exists():
                     folder.rename(old)
                 partial.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            remove(old)
     except StoreError:
         if old.exists() and not folder.exists():
             old.rename(folder)

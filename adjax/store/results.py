@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from adjax.files import make_folder, sha256, sync_file, told_of, unfinished, uni
 from adjax.store.folder import HASHES, files_in, hold, read_hashes, remove_empty, write_hashes
 from adjax.types import StoreError
 
-_PARTIAL = ".partial"
+_STAGED = ".adjax-staged.tmp"
 
 
 @contextmanager
@@ -73,9 +72,8 @@ class ResultFolder:
         Raises:
             StoreError: they cannot be written, or would cost files that others wrote; the earlier ones still are there.
         """
-        staged = self.folder / _PARTIAL
+        staged = self.folder / _STAGED
         with told_of(self.folder, staged), unfinished(staged):
-            shutil.rmtree(staged, ignore_errors=True)
             staged.mkdir()
             fill(staged)
             names = files_in(staged)
@@ -102,13 +100,13 @@ class ResultFolder:
 
         Args:
             name: below the folder.
-            write: called with the path to write to, which has the suffix of `name`.
+            write: called with the path to write to.
 
         Raises:
             StoreError: it cannot be written, or something that others wrote lies there.
         """
         path = self.folder / name
-        staged = self.folder / f"{_PARTIAL}{path.suffix}"
+        staged = self.folder / _STAGED
         self.check([name])
         with told_of(path, staged), unfinished(staged):
             write(staged)

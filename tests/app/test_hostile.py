@@ -20,11 +20,22 @@ import soundfile
 from adjax.app.cli import CANNOT_RUN, OK, SOME_FAILED, main
 from adjax.app.interrupts import MESSAGE
 from adjax.data.audio import write_wav
+from adjax.files import TEMPORARY
 
 ADJAX = [sys.executable, "-m", "adjax.app.cli"]
 GMM = ["--model", "gmm", "--n-mels", "16", "--set", "covariance_type=diag", "n_components=1"]
 NETWORK = ["--model", "autoencoder", "--n-mels", "16", "--set", "n_epochs=20", "hidden=64", "batch_size=64"]
-NAMES = ("[red]", "[bold]x", ":bug:", r"$\bad$", "=1+1", "x" * 240, os.fsdecode(b"caf\xe9"), "a\x1b[2Jb\nc")
+NAMES = (
+    "[red]",
+    "[bold]x",
+    ":bug:",
+    r"$\bad$",
+    "=1+1",
+    "录音",
+    "x" * 240,
+    os.fsdecode(b"caf\xe9"),
+    "a\x1b[2Jb\nc",
+)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -38,9 +49,7 @@ def files_in(folder: Path) -> set[str]:
 
 
 def half_written(folder: Path) -> list[str]:
-    return [
-        name for name in files_in(folder) if name.rpartition("/")[2].startswith((".adjax", ".partial"))
-    ] + [path.name for path in folder.rglob(".*.partial")]
+    return [path.name for path in folder.rglob(TEMPORARY)]
 
 
 def fill(place: Path, n_train: int = 4, n_test: int = 3) -> Path:
@@ -95,7 +104,7 @@ def test_a_model_is_trained_and_asked_under_any_name(odd: Path, tmp_path: Path, 
     assert main(["train", "--data", str(odd), "--out", str(model), *GMM, "--clip-pooling", "mean"]) == OK
     assert main(["score", str(model), str(new), "--out", str(tmp_path / "s.csv")]) == OK
     assert main(["info", str(model)]) == OK
-    assert f"The model of 8 machines is in {model}." in capsys.readouterr().out
+    assert f"The model of 9 machines is in {model}." in capsys.readouterr().out
     with open(tmp_path / "s.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         assert {row["file"] for row in csv.DictReader(file)} == {str(path) for path in new.iterdir()}
 
@@ -143,7 +152,7 @@ def test_a_full_disk_leaves_the_earlier_results(tree: Path, tmp_path: Path) -> N
     done = with_a_limit(8000, [*command, "--seed", "3"])  # tables fit, figures do not
     assert done.returncode == OK
     assert "could not be drawn" in done.stdout
-    assert (done.stderr, half_written(out)) == ("", [])
+    assert (done.stderr, half_written(tmp_path)) == ("", [])
     assert not list(out.glob("figures/*"))
     assert b'"seed": 3' in (out / "settings.json").read_bytes()
 
@@ -224,7 +233,15 @@ def test_samples_that_no_audio_has_cost_one_clip(tmp_path: Path, capsys, command
     for path, scale in zip(loud, (1e19, 1e30), strict=True):
         y = np.full(8000, scale, np.float32)
         soundfile.write(path, y, 16000, subtype="FLOAT")
-    models = ["--model", "gmm", "autoencoder", "--set", "n_epochs=2", "n_components=1", "covariance_type=diag"]
+    models = [
+        "--model",
+        "gmm",
+        "autoencoder",
+        "--set",
+        "n_epochs=2",
+        "n_components=1",
+        "covariance_type=diag",
+    ]
     models = models if command == "run" else GMM
     arguments = [command, "--data", str(root.parent), "--out", str(tmp_path / "out"), *models]
     assert main(arguments) == SOME_FAILED

@@ -21,7 +21,9 @@ def write(names: dict[str, str]):
 
 
 def names_in(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {".lock"}
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {
+        ".adjax.lock"
+    }
 
 
 def test_results_replace_those_of_an_earlier_run_and_nothing_else(tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_what_others_wrote_is_never_replaced(tmp_path: Path, kind: str) -> None:
         with own(tmp_path) as results, pytest.raises(StoreError, match="would be lost"):
             results.add("settings.json", lambda path: path.write_text("ours"))
     assert kind == "a folder" or target.read_text() == "theirs"
-    assert not list(tmp_path.glob(".partial*"))
+    assert not list(tmp_path.glob(".adjax-*"))
 
 
 def test_a_fill_that_fails_leaves_the_earlier_results(tmp_path: Path) -> None:

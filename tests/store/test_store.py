@@ -283,5 +283,6 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_a_lock_sweeps_up_after_a_killed_process(tmp_path: Path) -> None:
     (tmp_path / ".adjax-1-2.tmp").write_text("half")
+    (tmp_path / ".adjax-staged.tmp" / "figures").mkdir(parents=True)
     with hold(tmp_path):
-        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+        assert [path.name for path in tmp_path.iterdir()] == [".adjax.lock"]
