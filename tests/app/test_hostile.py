@@ -213,17 +213,26 @@ def test_a_simulation_never_replaces_recordings(tree: Path, tmp_path: Path, caps
 # -- many bad clips
 
 
-def test_a_sweep_lists_every_bad_clip_and_scores_the_others(tmp_path: Path, capsys) -> None:
-    root = fill(tmp_path / "data" / "pump", n_test=4)
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_every_bad_clip_is_listed_and_the_others_are_scored(tmp_path: Path, capsys, command: str) -> None:
+    """46 of them, of which 10 are printed, in names and below a folder whose bytes are no UTF-8."""
+    root = fill(tmp_path / os.fsdecode(b"caf\xe9") / "pump", n_test=4)
     for i in range(46):
-        (root / "test" / f"normal_id_00_{100 + i:08d}.wav").write_bytes(b"no sound")
-    command = ["sweep", "--data", str(root.parent), "--out", str(tmp_path / "out"), *GMM, "--gwrp-r", "0.5"]
-    assert main(command) == SOME_FAILED
-    with open(tmp_path / "out" / "failures.csv", newline="", encoding="utf-8") as file:
-        assert len(list(csv.DictReader(file))) == 46
+        name = os.fsdecode(b"normal_id_00_%08d_\xe9.wav" % (100 + i))
+        (root / "test" / name).write_bytes(b"no sound")
+    more = ["--gwrp-r", "0.5"] if command == "sweep" else []
+    arguments = [command, "--data", str(root.parent), "--out", str(tmp_path / "out"), *GMM, *more]
+    assert main(arguments) == SOME_FAILED
+    with open(tmp_path / "out/failures.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        found = [row["file"] for row in csv.DictReader(file)]
+    assert len(found) == 46
+    assert all(Path(path).exists() for path in found)
     assert "... and 36 more, all in failures.csv" in capsys.readouterr().out
-    with open(tmp_path / "out" / "trials.csv", newline="", encoding="utf-8") as file:
-        assert [row["auc"] for row in csv.DictReader(file)] == ["1.0"]
+    if command == "sweep":
+        with open(tmp_path / "out" / "trials.csv", newline="", encoding="utf-8") as file:
+            assert [row["auc"] for row in csv.DictReader(file)] == ["1.0"]
+    else:
+        assert "Average,1.0,1.0" in (tmp_path / "out" / "result.csv").read_text()
 
 
 @pytest.mark.parametrize("command", ["run", "sweep"])
