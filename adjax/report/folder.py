@@ -20,7 +20,7 @@ from adjax.model.result import Result
 from adjax.model.spec import ModelSpec
 from adjax.model.spec import to_json as spec_to_json
 from adjax.report.tables import Summary
-from adjax.types import STATUS_NAMES
+from adjax.types import STATUS_NAMES, MachineId
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,9 +101,9 @@ def write_run(
     write_json(out / SETTINGS, settings)
     with score_writer(out / SCORES) as write:
         write_rows(write, result)
-    for machine in result.clips.machines:
+    for machine, file in score_files(result.clips.machines).items():
         clips, scores = result.of(*machine)
-        write_scores(out / score_file_name(*machine), clips.names, scores)
+        write_scores(out / file, clips.names, scores)
     if len(result.part_names) > 1:
         write_parts(out / PARTS, result)
     if summaries:
@@ -130,6 +130,17 @@ def write_run(
         report["loudest part"] = {name: result.loudest.count(name) for name in result.part_names}
     write_json(out / REPORT, report)
     write_failures(out / FAILURES, failures)
+
+
+def score_files(machines: Iterable[MachineId]) -> dict[MachineId, str]:
+    """The file of each machine's scores; "a_b" and machine "b" of type "a" do not share one."""
+    found: dict[MachineId, str] = {}
+    for machine in machines:
+        file = score_file_name(*machine)
+        if file in found.values():
+            file = score_file_name(machine.machine_type, f"{machine.machine_id}~{machine.seed:08x}")
+        found[machine] = file
+    return found
 
 
 def write_parts(path: Path, result: Result) -> None:
