@@ -53,7 +53,7 @@ def _wait(inside: socket.socket, outside: socket.socket, where: tuple[int, int])
 def _end(code: int, stdout: int, stderr: int) -> None:
     """End the process, here and now, whatever happens on the way."""
     with suppress(BaseException):
-        files = sys.modules.get("adjax.files")  # without it nothing has been begun
+        files = sys.modules.get("adjax.files.whole")  # without it nothing has been begun
         if files is not None:
             files.drop_unfinished()
     with suppress(BaseException):

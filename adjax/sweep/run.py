@@ -95,7 +95,7 @@ def run_sweep(
         def fill(place: Path) -> None:
             result.write(place / TABLE)
             write_failures(place / FAILURES, result.failures)
-            axes = {name: list(dict.fromkeys(own.get(name) for own in sweep.settings)) for name in sweep.axes}
+            axes = {name: list(dict.fromkeys(one.get(name) for one in sweep.settings)) for name in sweep.axes}
             write_json(place / SETTINGS, {"axes": axes, "base": to_json(sweep.base), "versions": versions()})
 
         used = {f"{CHUNKS}/{trial.chunk}" for trial in result.trials if trial.chunk}

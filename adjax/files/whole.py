@@ -1,26 +1,21 @@
-"""Files that appear whole or not at all, JSON and CSV that other programs can trust, names that every disk takes."""
+"""Files and folders that appear whole or not at all, also where the process ends in the middle; names for them."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
-import json
 import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
-from adjax.types import AdjaxError, ClipError, StoreError, readable
+from adjax.types import StoreError, readable
 
 TEMPORARY = ".adjax-*.tmp"  # what a killed process may leave; nobody else calls a file or folder so
-FAILURE_COLUMNS = ("file", "reason")
 _LONGEST = 180  # bytes of a name: disks take 255, and more is added to it
 
 # What this process has begun and not finished, for the one moment in which no `finally` runs: see `drop_unfinished`.
@@ -145,128 +140,6 @@ def sync_file(path: Path) -> None:
     """Wait until a file is on the disk."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """A mapping as indented JSON, whole or not at all; JSON has no NaN: null stands for it, and for infinity.
-
-    Raises:
-        StoreError: see `whole_file`.
-    """
-    with whole_file(path) as file:
-        file.write(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
-    return path
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds, read strictly.
-
-    Raises:
-        StoreError: it cannot be read, is no JSON, names something twice, or holds a number that JSON has not.
-    """
-    try:
-        return json.loads(
-            path.read_text(encoding="utf-8"),
-            object_pairs_hook=_once,
-            parse_constant=_finite,
-            parse_float=_finite,
-        )
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: cannot be read as JSON ({error}); take a sound copy") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return found
-
-
-def _finite(text: str) -> float:
-    if not np.isfinite(value := float(text)):
-        raise ValueError(f"{text} is no number")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (str, bool, int)) or value is None:
-        return value
-    if isinstance(value, (float, np.generic, np.ndarray)):
-        value = value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
-        if not isinstance(value, float):
-            return _plain(value)
-        return value if np.isfinite(value) else None
-    if isinstance(value, (list, tuple, range, set, frozenset)):
-        return [_plain(one) for one in value]
-    return str(value)
-
-
-@contextmanager
-def csv_table(path: Path, header: Iterable[str]) -> Iterator[Callable[[Iterable[object]], None]]:
-    """A CSV file for people, whole or not at all: what the block gets writes a row.
-
-    A cell that a spreadsheet would take for a formula begins with an apostrophe there; what is not known is empty.
-
-    Raises:
-        StoreError: see `whole_file`.
-    """
-    with whole_file(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-
-        def write(row: Iterable[object]) -> None:
-            writer.writerow([as_cell(value) for value in row])
-
-        write(header)
-        yield write
-
-
-def check_table(path: Path, header: Iterable[str]) -> None:
-    """Ask whether a table may be written here: over one with the same header, or where nothing lies.
-
-    Raises:
-        StoreError: something else lies there and would be lost.
-    """
-    if not path.exists():
-        return
-    try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            found = next(csv.reader(file), [])
-    except (OSError, csv.Error):
-        found = None
-    if not path.is_file() or found != list(header):
-        raise StoreError(f"{path}: is not a table that adjax wrote, and would be lost; give another name")
-
-
-def as_cell(value: object) -> object:
-    """A value as a cell of a table that people open in a spreadsheet."""
-    if isinstance(value, float):
-        return "" if value != value else value
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        with suppress(ValueError):
-            float(value)
-            return value
-        return f"'{value}"
-    return value
-
-
-def write_failures(path: Path, failures: Iterable[AdjaxError]) -> Path | None:
-    """`file,reason` of everything that could not be used; no file where there is nothing, and an earlier list goes.
-
-    Raises:
-        StoreError: see `whole_file` and `check_table`.
-    """
-    failures = list(failures)
-    check_table(path, FAILURE_COLUMNS)
-    if not failures:
-        path.unlink(missing_ok=True)
-        return None
-    with csv_table(path, FAILURE_COLUMNS) as write:
-        for error in failures:
-            write([error.path, error.reason] if isinstance(error, ClipError) else ["", str(error)])
-    return path
 
 
 def file_name(name: str) -> str:
