@@ -73,7 +73,7 @@ def test_plans_mix_the_faults_evenly_over_the_range() -> None:
     [
         ({}, (0.3, 1.0), "no clip"),
         ({"id_00": ClipCounts(0, 0, 0)}, (0.3, 1.0), "no clip"),
-        ({"id_00": ClipCounts(-1, 0, 0)}, (0.3, 1.0), "negative"),
+        ({"id_00": ClipCounts(-1, 0, 0)}, (0.3, 1.0), "id_00: train=-1"),
         ({"00": ClipCounts(1, 0, 0)}, (0.3, 1.0), "id_00"),
         ({"id_x": ClipCounts(1, 0, 0)}, (0.3, 1.0), "id_00"),
         (COUNTS, (0.5, 0.2), "severities"),

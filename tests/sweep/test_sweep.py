@@ -227,7 +227,7 @@ def test_samples_are_different_points_of_the_grid() -> None:
     assert drawn == sample(BASE, AXES, 6, seed=1) != sample(BASE, AXES, 6, seed=2)
     assert len({tuple(settings.items()) for settings in drawn.settings}) == 6
     assert all(settings in SWEEP.settings for settings in drawn.settings)
-    with pytest.raises(SettingsError, match="9 trials"):
+    with pytest.raises(SettingsError, match="sample=9: give a whole number from 1 to 8"):
         sample(BASE, AXES, 9, seed=0)
 
 
