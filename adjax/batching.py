@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adjax.checks import check_number
 from adjax.types import SettingsError
 
 Strategy = Literal["auto", "map", "vmap"]
@@ -59,8 +60,8 @@ def map_clips(
     """
     if strategy not in STRATEGIES:
         raise SettingsError(f"strategy={strategy!r} is not one of {STRATEGIES}")
-    if batch_size is not None and batch_size < 1:
-        raise SettingsError(f"batch_size={batch_size} must be at least 1")
+    if batch_size is not None:
+        check_number("batch_size", batch_size, low=1, whole=True)
 
     def one_by_one(batch: Any) -> Any:
         return jax.lax.map(fn, batch)
@@ -94,8 +95,8 @@ def compile_clips(
     Raises:
         SettingsError: an unknown strategy, or n_parts below 1.
     """
-    if n_parts is not None and n_parts < 1:
-        raise SettingsError(f"n_parts={n_parts} must be at least 1")
+    if n_parts is not None:
+        check_number("n_parts", n_parts, low=1, whole=True)
     if strategy not in STRATEGIES:
         raise SettingsError(f"strategy={strategy!r} is not one of {STRATEGIES}")
     compiled = jax.jit(functools.partial(map_clips, fn, strategy=strategy_here(strategy)))

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "adjax"
 # Folder or file -> floor. Rooms of one floor never import each other, but for those in SEES.
 FLOORS = {
     "types": 0,
+    "checks": 0,
     "files": 0.5,
     "evaluation": 1,
     "store": 1,
@@ -32,7 +33,10 @@ FLOORS = {
     "app": 5,
     "": 6,  # adjax/__init__.py only re-exports
 }
-SEES = {("app", "report")}  # the command line shows reports; a report knows no command
+SEES = {
+    ("app", "report"),  # the command line shows reports; a report knows no command
+    ("checks", "types"),  # a check raises an error that types have
+}
 # Packages that have one room.
 ONLY_IN = {
     "soundfile": {"data"},
@@ -145,7 +149,7 @@ def test_late_imports_are_late() -> None:
 def test_rules_refuse_what_they_should() -> None:
     refused = [("features", "data"), ("detectors", "features"), ("data", "model"), ("evaluation", "features")]
     refused += [("simulator", "model"), ("model", "sweep"), ("report", "app"), ("sweep", "report")]
-    refused += [("types", "batching"), ("batching", "store")]
+    refused += [("types", "checks"), ("types", "batching"), ("batching", "store")]
     allowed = [("model", "detectors"), ("report", "model"), ("app", "report"), ("sweep", "model")]
     allowed += [("simulator", "data"), ("app", "simulator"), ("", "app"), ("features", "types")]
     assert not any(may_import(*pair) for pair in refused)

@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from adjax.app.console import say
 from adjax.data.clips import ClipTable
-from adjax.data.recordings import Grouping, group_clips, read_groups
+from adjax.data.recordings import Grouping, compile_pattern, group_clips, read_groups
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import checkpoint_folders, fit_model
 from adjax.model.fit_detector import Watch
@@ -71,10 +71,27 @@ def fit_with_progress(
 
 def grouping_of(clips: ClipTable, group: str | None) -> Grouping:
     """By a table ("FILE.csv:COLUMN"), a regular expression, or what names tell; see `ModelOptions.group`."""
-    path, _, column = (group or "").partition(".csv:")
-    if group is not None and (column or group.lower().endswith(".csv")):
-        return read_groups(f"{path}.csv" if column else group, clips.clips, column=column or None)
+    if group is not None and (table := _table_of(group)):
+        return read_groups(table[0], clips.clips, column=table[1] or None)
     return group_clips(clips.clips, pattern=group)
+
+
+def check_group(group: str | None) -> None:
+    """Refuse what neither names a table nor is a regular expression, before anything is read.
+
+    Raises:
+        SettingsError: it is none of them.
+    """
+    if group is not None and not _table_of(group):
+        compile_pattern(group)
+
+
+def _table_of(group: str) -> tuple[str, str] | None:
+    """File and column ("": the first) of "FILE.csv:COLUMN" or "FILE.csv"; None of a regular expression."""
+    path, _, column = group.partition(".csv:")
+    if column:
+        return f"{path}.csv", column
+    return (group, "") if group.lower().endswith(".csv") else None
 
 
 def drop_checkpoints(folder: Path, name: str, clips: ClipTable) -> None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from adjax.app.console import print_table, say
 from adjax.model.card import remarks_of, settings_of
 from adjax.model.keep import CARD, load_model, save_model
+from adjax.model.spec import check_rate
 from adjax.report.tables import fits_table, thresholds_table
 from adjax.types import readable
 
@@ -28,6 +29,8 @@ class Info:
 
 def info(command: Info, console: Console) -> None:
     """`adjax info`."""
+    if command.false_alarm_rate is not None:
+        check_rate(command.false_alarm_rate)
     model = load_model(command.model)
     if command.false_alarm_rate is not None:
         model = model.with_false_alarm_rate(command.false_alarm_rate)

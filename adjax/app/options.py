@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from adjax.app.fitting import check_group
 from adjax.detectors.kinds import KINDS
 from adjax.features.recipes import FeatureKind, Floor, Pooling
 from adjax.model.spec import (
@@ -17,23 +18,24 @@ from adjax.model.spec import (
     ModelSpec,
     Per,
     ScorePooling,
+    check_rate,
     make_spec,
     parse_setting,
+    setting_text,
     setting_types,
 )
+from adjax.model.spec import names as known_models
 from adjax.types import Kind, SettingsError
 
 
 def _settings_help() -> str:
     lines = []
     for kind in KINDS.values():
-        values = ", ".join(f"{name}={_short(default)}" for name, (_, default) in setting_types(kind).items())
+        values = ", ".join(
+            f"{name}={setting_text(default)}" for name, (_, default) in setting_types(kind).items()
+        )
         lines.append(f"{kind.name}: {values or 'none'}.")
     return "Settings of the model, NAME=VALUE, with their defaults: " + " ".join(lines)
-
-
-def _short(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,13 @@ class ModelOptions:
         """The settings of each model by its name.
 
         Raises:
-            SettingsError: an unknown name or setting, or settings that contradict each other.
+            SettingsError: no name or an unknown one, an unknown setting, one out of its range, or settings that
+                contradict each other.
         """
+        if not names:
+            raise SettingsError(f"model has no value: give at least one of {', '.join(known_models())}")
+        check_rate(self.false_alarm_rate)
+        check_group(self.group)
         wanted = self.parsed(names)
         features: dict[str, Any] = {
             "kind": self.features, "sr": self.sr, "gwrp_r": self.gwrp_r, "n_mels": self.n_mels,

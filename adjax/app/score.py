@@ -19,6 +19,7 @@ from adjax.files import FAILURE_COLUMNS, check_table, write_failures
 from adjax.model.inputs import expand, find_machine
 from adjax.model.keep import load_model
 from adjax.model.result import NOT_COMPARABLE, Result
+from adjax.model.spec import check_rate
 from adjax.report.folder import COLUMNS, FAILURES, score_writer, write_rows
 from adjax.report.tables import scores_table
 from adjax.types import AdjaxError, DataError
@@ -61,6 +62,8 @@ class Verdict:
 
 def score(command: Score, console: Console) -> Verdict:
     """Score all files, a few at a time."""
+    if command.false_alarm_rate is not None:
+        check_rate(command.false_alarm_rate)
     model = load_model(command.model)
     if command.false_alarm_rate is not None:
         model = model.with_false_alarm_rate(command.false_alarm_rate)

@@ -14,19 +14,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from adjax.app.console import print_failures, print_notes, print_table, print_understood, say
+from adjax.checks import MAX_SEED, check_number, check_seed
 from adjax.data.cache import default_folder
 from adjax.data.clips import read_labels
 from adjax.data.index import index_folder
 from adjax.detectors.kinds import KINDS
-from adjax.features.recipes import FeatureKind, Pooling
+from adjax.features.recipes import FeatureConfig, FeatureKind, Pooling
 from adjax.model.spec import ModelSpec, ScorePooling, make_spec, parse_setting
 from adjax.report.figures import save
 from adjax.report.sweep_figures import heat_maps, short
 from adjax.store import own
 from adjax.sweep import Progress as Done
-from adjax.sweep import SweepResult, TrialResult, grid, run_sweep, sample
+from adjax.sweep import Sweep, SweepResult, TrialResult, grid, run_sweep, sample
 from adjax.sweep.run import FAILURES, TABLE
-from adjax.sweep.settings import sweepable
+from adjax.sweep.settings import MAX_TRIALS, sweepable
 from adjax.types import RowDetector, SettingsError
 
 
@@ -75,9 +76,9 @@ class SweepCommand:
     score_pooling: ScorePooling = "mean"
     """How the scores of a clip's rows become the clip's score."""
     seeds: int = 1
-    """Models of each setting, from different starts."""
+    """Models of each setting, from different starts; at least 1."""
     sample: int | None = None
-    """Try only so many of the combinations, drawn at random."""
+    """Try only so many of the combinations, drawn at random; at least 1. Default: all."""
     labels: Path | None = None
     """CSV of labels for unlabelled test clips."""
     cache: bool = True
@@ -109,6 +110,8 @@ class SweepCommand:
         own = self.base().detectors[0]
         kind = KINDS[own.kind]
         axes: dict[str, Sequence[Any]] = {"features.kind": self.features, "features.n_mels": self.n_mels}
+        for gwrp_r in self.gwrp_r:  # also where another pooling leaves it out
+            FeatureConfig(gwrp_r=gwrp_r).check()
         if own.features.pooling == "gwrp":
             axes["features.gwrp_r"] = self.gwrp_r
         axes |= kind.axes or {}
@@ -118,17 +121,29 @@ class SweepCommand:
                 raise SettingsError(f"--set {text!r}: write NAME=VALUE,VALUE, such as n_components=1,2,4")
             where = "config" if name in {f.name for f in fields(kind.config)} else "hyper"
             axes[f"{where}.{name}"] = [parse_setting(name, value, [kind]) for value in values.split(",")]
+        check_seed(self.seed)
+        check_number("seeds", self.seeds, low=1, high=min(MAX_TRIALS, MAX_SEED - self.seed + 1), whole=True)
         axes["seed"] = range(self.seed, self.seed + self.seeds)
         return axes
+
+    def trials(self) -> Sweep:
+        """All combinations, or some of them.
+
+        Raises:
+            SettingsError: a setting out of its range, or that a trial cannot have.
+        """
+        check_number("memory", self.memory, above=0)
+        axes, base = self.axes(), self.base()
+        some = grid(base, axes) if self.sample is None else sample(base, axes, self.sample, seed=self.seed)
+        return some.check()
 
 
 def sweep(command: SweepCommand, console: Console) -> bool:
     """`adjax sweep`; returns whether every trial and clip went well."""
+    trials = command.trials()  # checked before anything is read
     clips = index_folder(command.data, machine_type=command.machine_type)
     if command.labels is not None:
         clips = clips.with_labels(read_labels(command.labels))
-    axes, base = command.axes(), command.base()
-    trials = sample(base, axes, command.sample, seed=command.seed) if command.sample else grid(base, axes)
     print_understood(console, clips)
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from adjax.app.console import print_failures, print_notes, print_table, print_understood, say
-from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress
+from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress, grouping_of
 from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
@@ -50,6 +50,7 @@ def train(command: Train, console: Console) -> bool:
     clips = everything.select(split="train")
     if not len(clips):
         raise DataError(f"{command.data}: there are no normal training clips; put normal recordings there")
+    grouping_of(clips, command.group)  # told before the time is spent
     print_understood(console, replace(clips, notes=everything.notes))
     if len(everything) > len(clips):
         say(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -162,24 +163,32 @@ class ClipTable:
 def read_labels(path: str | os.PathLike[str]) -> dict[str, int]:
     """Read labels from CSV: `file,label` or DCASE's `test name,original name,label`; a header may come first.
 
+    UTF-8, with or without a byte order mark, and any line ends; tabs or semicolons may stand for the commas.
+
     Returns:
         From file name to 0 (normal) or 1 (anomaly), for `ClipTable.with_labels`.
 
     Raises:
-        DataError: no such file, no text, no rows, a row of another form, or two labels for one name.
+        DataError: no such file, no text, no rows, a row of another form, or two labels for one name. The first row is
+            a header only if it looks like one: its first cell is no file name, its last a word.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+            text = file.read()
+        first = next((line for line in io.StringIO(text) if line.strip()), "")
+        separator = max(",", "\t", ";", key=first.rfind)  # what stands before the label
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a CSV file of labels ({error})") from error
+        raise DataError(
+            f"{path}: cannot be read as a CSV file of labels ({error}); save it as text in UTF-8"
+        ) from error
+    rows = [(line, row) for line, row in rows if any(row)]
+    if rows and _is_header(rows[0][1]):
+        del rows[0]
     labels: dict[str, int] = {}
-    for line, row in enumerate(rows, start=1):
-        if not any(row):
-            continue
+    for line, row in rows:
         if len(row) not in (2, 3) or not row[0] or row[-1] not in ("0", "1"):
-            if line == 1 and len(row) in (2, 3):
-                continue  # a header
             raise DataError(
                 f"{path}, line {line}: {','.join(row)!r} is not `file,label` with a label of 0 or 1"
             )
@@ -188,6 +197,19 @@ def read_labels(path: str | os.PathLike[str]) -> dict[str, int]:
     if not labels:
         raise DataError(f"{path}: holds no labels; it should have lines `file,label`")
     return labels
+
+
+def _is_header(row: Sequence[str]) -> bool:
+    """Whether a first row names columns: no file name in front, a word at the end; anything else must be a label."""
+    return len(row) in (2, 3) and not Path(row[0]).suffix and row[0] != "" and _is_word(row[-1])
+
+
+def _is_word(cell: str) -> bool:
+    try:
+        float(cell)  # also "nan"
+    except ValueError:
+        return any(letter.isalpha() for letter in cell)
+    return False
 
 
 def first_of(names: Iterable[object], n: int = 5) -> str:

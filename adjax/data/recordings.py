@@ -209,13 +209,22 @@ def _tells_nothing(text: str) -> bool:
     return is_dcase_name(text.rpartition("/")[2])
 
 
-def _match(clips: Sequence[Clip], pattern: str) -> list[str]:
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """The pattern of `group_clips`.
+
+    Raises:
+        SettingsError: it is no regular expression.
+    """
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
+        return re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
         raise SettingsError(
-            f"pattern={pattern!r} is no regular expression ({error}); for example r'(rec\\d+)_'"
+            f"group={pattern!r} is no regular expression ({error}); give one such as r'(rec\\d+)_', or a table FILE.csv"
         ) from error
+
+
+def _match(clips: Sequence[Clip], pattern: str) -> list[str]:
+    compiled = compile_pattern(pattern)
     texts = []
     for clip in clips:
         match = compiled.search(clip.path.as_posix())

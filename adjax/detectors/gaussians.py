@@ -25,6 +25,7 @@ import numpy as np
 from jax import Array
 
 from adjax.batching import map_clips
+from adjax.checks import check_fields, check_number, shown
 from adjax.detectors.mahalanobis import Covariance, Gaussian, fit_gaussian, log_distance
 from adjax.types import CONVERGED, NOT_FINITE, Detector, FitInfo, Kind, SettingsError, Training
 
@@ -90,11 +91,18 @@ def make_gaussians(
     Raises:
         SettingsError: a view named in `smooth` or `diagonal` that is not one of `views`, or an average of fewer than 1.
     """
-    unknown = {*config.smooth, *config.diagonal} - {*config.views}
-    if unknown or min(config.averaged, default=0) < 1:
-        raise SettingsError(
-            f"smooth and diagonal views must be among views, averaged numbers at least 1: {config}"
-        )
+    check_fields(config)
+    for name in ("views", "averaged"):
+        if not any(getattr(config, name)):
+            raise SettingsError(f"{name}={shown(getattr(config, name))}: give at least one")
+    for name, chosen in (("smooth", config.smooth), ("diagonal", config.diagonal)):
+        if unknown := sorted(set(chosen) - set(config.views)):
+            raise SettingsError(
+                f"{name}={','.join(chosen)}: {unknown[0]!r} is not among views={','.join(config.views)}; leave it out, "
+                "or add it there"
+            )
+    for number in config.averaged:
+        check_number("averaged", number, low=1, whole=True)
     groups = groups_of(config)
 
     def fit(key: Array, training: Training, hyper: GaussiansHyper = hyper) -> tuple[Any, FitInfo]:

@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array, lax
 from jax.lax import Precision
 
+from adjax.checks import unit_weights
 from adjax.detectors.rows import fold_rows, map_rows
 
 
@@ -57,7 +58,7 @@ def plus_plus(
     Args:
         key: typed PRNG key.
         x: (n_rows, n_features) float.
-        weight: (n_rows,) float >= 0; a row of weight 0 is never drawn.
+        weight: (n_rows,) float >= 0, of any scale; a row of weight 0 is never drawn.
         n_clusters: how many centres; static.
         origin: (n_features,) that centres are relative to.
         active: (n_clusters,) bool, True for the first m: which of them are wanted.
@@ -68,6 +69,7 @@ def plus_plus(
 
     Source: Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", 2007.
     """
+    weight = unit_weights(weight)
     # Looked up, not computed: a logarithm in float32 could fall on the other side of an integer.
     n_trials = np.array([2 + int(math.log(max(m, 1))) for m in range(n_clusters + 1)])
     tried = jnp.arange(n_trials[-1]) < jnp.asarray(n_trials)[jnp.sum(active)]
@@ -112,7 +114,7 @@ def lloyd(
 
     Args:
         x: (n_rows, n_features) float.
-        weight: (n_rows,) float >= 0.
+        weight: (n_rows,) float >= 0, of any scale.
         centres: (n_clusters, n_features) to start from, relative to `origin`.
         origin: (n_features,).
         active: (n_clusters,) bool, which of them take part.
@@ -121,8 +123,9 @@ def lloyd(
         tol: () the centres rest when the squares of their moves sum to no more, in squared units of `x`.
 
     Returns:
-        (n_clusters, n_features) centres, relative to `origin`.
+        (n_clusters, n_features) centres, relative to `origin`; not all finite where a weight is negative or not finite.
     """
+    weight = unit_weights(weight)
 
     def move(centres: Array) -> Array:
         def step(sums: tuple[Array, Array], rows: Array, weights: Array, start: Array) -> tuple[Array, Array]:

@@ -16,6 +16,7 @@ from jax import Array
 from jax.lax import Precision
 from jax.scipy.linalg import solve_triangular
 
+from adjax.checks import unit_weights
 from adjax.types import SettingsError
 
 Covariance = Literal["full", "diag"]
@@ -48,7 +49,8 @@ def fit_gaussian(
 
     Args:
         x: (n, d) float, the normal vectors of all machines of the type.
-        weight: (n,) float, 1 for the vectors to fit on, 0 for those held out or padded, which change nothing.
+        weight: (n,) float, 1 for the vectors to fit on (or any other number above 0), 0 for those held out or padded,
+            which change nothing.
         machine: (n,) int in [0, n_machines), whose each vector is; every machine needs one of weight 1 or the
             means of those without are not finite.
         own: () int, the machine to fit.
@@ -56,7 +58,7 @@ def fit_gaussian(
         covariance: "full" as told above; "diag": the machine's own variances and no correlation. Static.
 
     Returns:
-        The Gaussian, not finite if `x` is not.
+        The Gaussian, not finite if `x` or a weight is not, or a weight is negative.
 
     Raises:
         SettingsError: an unknown covariance.
@@ -64,6 +66,10 @@ def fit_gaussian(
     if covariance not in ("full", "diag"):
         raise SettingsError(f"covariance={covariance!r} is neither 'full' nor 'diag'")
     d = x.shape[1]
+    weight = unit_weights(weight)
+    weight = weight / jnp.where(
+        jnp.max(weight) > 0, jnp.max(weight), 1
+    )  # they count vectors: 1 is one of them
     # Centred on all vectors first: float32 has few digits left for a variance at -60 dB. And `where`: a padded
     # vector may hold anything, also NaN.
     present = weight[:, None] > 0

@@ -13,6 +13,7 @@ from jax import Array
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
+from adjax.checks import check_number
 from adjax.types import SettingsError
 
 PAD_MODES = ("constant", "reflect")
@@ -32,8 +33,8 @@ def get_window(window: str | tuple | float, win_length: int, n_fft: int) -> np.n
     Raises:
         SettingsError: a length out of range or a window that SciPy does not know.
     """
-    if not 1 <= win_length <= n_fft:
-        raise SettingsError(f"win_length={win_length} must lie between 1 and n_fft={n_fft}")
+    check_number("n_fft", n_fft, low=1, whole=True)
+    check_number("win_length", win_length, low=1, high=n_fft, whole=True)
     if window == "hann":  # SciPy's formula; its import takes half a second, longer than scoring a clip
         turn = np.linspace(-np.pi, np.pi, win_length + 1)[:-1]
         return _pad_centre(0.5 + 0.5 * np.cos(turn) if win_length > 1 else np.ones(1), n_fft)
@@ -144,9 +145,8 @@ def _check_framing(y: Array, *, n_fft: int, hop_length: int, pad_mode: str) -> N
             f"y must be one clip, (n_samples,) float, not {y.dtype}{y.shape}; "
             "scale integers to [-1, 1], and batch with jax.vmap or adjax.batching.map_clips"
         )
-    for name, value in {"n_fft": n_fft, "hop_length": hop_length}.items():
-        if value < 1:
-            raise SettingsError(f"{name}={value} must be at least 1 sample")
+    check_number("n_fft", n_fft, low=1, whole=True)
+    check_number("hop_length", hop_length, low=1, whole=True)
     if pad_mode not in PAD_MODES:
         raise SettingsError(f"pad_mode={pad_mode!r} is not one of {PAD_MODES}")
 

@@ -10,12 +10,14 @@ from jax import Array
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
+from adjax.checks import check_number
 from adjax.features.stft import check_power, spectrogram
 from adjax.features.strategy import Dft, Filterbank, compute
 from adjax.types import SettingsError
 
 NORMS = ("slaney", None)
 FLOORS = ("max", "add")
+MAX_N_FFT = 2**20  # a minute at 16 kHz: no frame is longer
 _BANDS_TOGETHER = 32  # of a banded filterbank: fewer save operations, but make products too small to be fast
 
 
@@ -65,21 +67,37 @@ def mel_filterbank(
         SettingsError: frequencies out of order or above sr / 2, an unknown norm, or a band that holds no FFT
             bin (librosa only warns, and the band is then silent for good).
     """
-    fmax = sr / 2 if fmax is None else fmax
-    if n_mels < 1 or n_fft < 1 or sr <= 0:
-        raise SettingsError(f"n_mels={n_mels}, n_fft={n_fft} and sr={sr} must be positive")
-    if not 0 <= fmin < fmax <= sr / 2:
-        raise SettingsError(f"need 0 <= fmin < fmax <= sr / 2, not fmin={fmin}, fmax={fmax}, sr={sr}")
     if norm not in NORMS:
         raise SettingsError(f"norm={norm!r} is not one of {NORMS}")
+    edges = mel_edges(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, htk=htk)
+    widths = np.diff(edges)[:, None]
+    distances = np.fft.rfftfreq(n_fft, d=1.0 / sr)[None, :] - edges[:, None]
+    rising, falling = distances[:-2] / widths[:-1], -distances[2:] / widths[1:]
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    if norm == "slaney":
+        filters *= 2.0 / (edges[2:] - edges[:-2])[:, None]
+    return filters
+
+
+def mel_edges(
+    *, sr: float, n_fft: int, n_mels: int, fmin: float = 0.0, fmax: float | None = None, htk: bool = False
+) -> np.ndarray:
+    """Where the bands of `mel_filterbank` begin, peak and end, which has the arguments: (n_mels + 2,) float64 Hz.
+
+    Raises:
+        SettingsError: a setting out of range, or a band that holds no FFT bin.
+    """
+    check_number("n_fft", n_fft, low=1, high=MAX_N_FFT, whole=True)
+    check_number("sr", sr, above=0)
+    check_number("n_mels", n_mels, low=1, high=n_fft, whole=True)
+    fmax = sr / 2 if fmax is None else fmax
+    check_number("fmax", fmax, above=0, high=sr / 2)
+    check_number("fmin", fmin, low=0, below=fmax)
     mel_range = hz_to_mel(fmin, htk=htk), hz_to_mel(fmax, htk=htk)
     edges = mel_to_hz(np.linspace(*mel_range, n_mels + 2), htk=htk)
     bins = np.fft.rfftfreq(n_fft, d=1.0 / sr)
-    widths = np.diff(edges)[:, None]
-    distances = bins[None, :] - edges[:, None]
-    rising, falling = distances[:-2] / widths[:-1], -distances[2:] / widths[1:]
-    filters = np.maximum(0.0, np.minimum(rising, falling))
-    empty = np.flatnonzero(filters.max(axis=1) == 0.0)
+    first, after = np.searchsorted(bins, edges[:-2], "right"), np.searchsorted(bins, edges[2:], "left")
+    empty = np.flatnonzero(first >= after)
     if empty.size:
         band = empty[0]
         raise SettingsError(
@@ -87,9 +105,7 @@ def mel_filterbank(
             f"{edges[band + 2]:.1f} Hz, with bins {sr / n_fft:.1f} Hz apart): "
             "lower n_mels, or raise n_fft or fmin"
         )
-    if norm == "slaney":
-        filters *= 2.0 / (edges[2:] - edges[:-2])[:, None]
-    return filters
+    return edges
 
 
 def mel_spectrogram(

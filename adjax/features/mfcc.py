@@ -10,6 +10,7 @@ from jax import Array
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
+from adjax.checks import check_number
 from adjax.types import SettingsError
 
 
@@ -32,10 +33,9 @@ def mfcc(log_mel: Array, *, n_mfcc: int = 20, lifter: ArrayLike = 0.0) -> Array:
         SettingsError: `n_mfcc` out of range, or a negative number as `lifter`.
     """
     n_mels = log_mel.shape[1]
-    if isinstance(lifter, (int, float)) and lifter < 0:
-        raise SettingsError(f"lifter={lifter} must not be negative; 0 is no liftering")
-    if not 1 <= n_mfcc <= n_mels:
-        raise SettingsError(f"n_mfcc={n_mfcc} must lie between 1 and n_mels={n_mels}")
+    if isinstance(lifter, (int, float)):
+        check_number("lifter", lifter, low=0)
+    check_number("n_mfcc", n_mfcc, low=1, high=n_mels, whole=True)
     import scipy.fft  # it takes a moment, which other features need not wait for
 
     basis = jnp.asarray(scipy.fft.dct(np.eye(n_mels), axis=1, norm="ortho")[:, :n_mfcc], dtype=log_mel.dtype)

@@ -8,6 +8,7 @@ import jax
 from jax import Array
 from jax import numpy as jnp
 
+from adjax.checks import unit_weights
 from adjax.features._numerics import safe_divide
 from adjax.types import SettingsError
 
@@ -38,9 +39,9 @@ def fit_standardizer(x: Array, weight: Array | None = None) -> Standardizer:
         weight: (n_vectors,) float >= 0; rows of weight 0 are padding and change nothing. None: all 1.
 
     Returns:
-        The standardiser; mean 0 and std 1 when all the weights are 0.
+        The standardiser; mean 0 and std 1 when all the weights are 0, NaN when one is negative or not finite.
     """
-    weight = jnp.ones(x.shape[0], x.dtype) if weight is None else jnp.asarray(weight, x.dtype)
+    weight = jnp.ones(x.shape[0], x.dtype) if weight is None else unit_weights(weight).astype(x.dtype)
     total = weight.sum()
 
     def average(values: Array) -> Array:

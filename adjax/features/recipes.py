@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from jax import Array
 from jax import numpy as jnp
 
+from adjax.checks import check_fields, check_number
 from adjax.features.framing import frame_weights, n_frames
-from adjax.features.mel import log_mel_spectrogram, mel_spectrogram
+from adjax.features.mel import MAX_N_FFT, log_mel_spectrogram, mel_edges, mel_spectrogram
 from adjax.features.mfcc import delta, mfcc
 from adjax.features.modulation import OCTAVES, flux_pool, modulation_pool
 from adjax.features.normalize import normalize_clip
@@ -72,6 +73,34 @@ class FeatureConfig:
     gwrp_r: float = 0.5
     percentiles: tuple[float, ...] = (5.0, 25.0, 50.0, 75.0, 95.0)
 
+    def check(self) -> FeatureConfig:
+        """Itself.
+
+        Raises:
+            SettingsError: a setting out of its range, whether or not this kind and pooling use it.
+        """
+        check_number("sr", self.sr, low=1, whole=True)
+        check_number("n_fft", self.n_fft, low=1, high=MAX_N_FFT, whole=True)
+        check_number("hop_length", self.hop_length, low=1, high=MAX_N_FFT, whole=True)
+        check_number("n_mels", self.n_mels, low=1, whole=True)
+        check_number("n_deltas", self.n_deltas, low=0, high=2, whole=True)
+        check_number("gwrp_r", self.gwrp_r, low=0, high=1)
+        check_fields(self)
+        for percentile in self.percentiles:
+            check_number("percentiles", percentile, low=0, high=100)
+        if not self.percentiles:
+            raise SettingsError("percentiles=(): give at least one number from 0 to 100")
+        if self.kind == "mfcc":
+            check_number("n_mfcc", self.n_mfcc, low=1, high=self.n_mels, whole=True)
+        if self.kind != "spectrum":
+            mel_edges(sr=self.sr, n_fft=self.n_fft, n_mels=self.n_mels)
+        if self.pooling == "views" and (self.kind != "log-mel" or self.n_mels % GROUP):
+            raise SettingsError(
+                f"pooling='views' needs log-mels of a multiple of {GROUP} bands, not kind={self.kind!r} with "
+                f"n_mels={self.n_mels}: change n_mels, or take another pooling"
+            )
+        return self
+
     @property
     def n_features(self) -> int:
         """Columns of the matrix."""
@@ -125,14 +154,7 @@ def make_features(config: FeatureConfig) -> Callable[[Array, Array], Array]:
     Raises:
         SettingsError: a setting out of its range.
     """
-    choices = {"kind": FeatureKind, "pooling": Pooling, "clip_norm": ClipNorm, "floor": Floor}
-    for name, options in choices.items():
-        if getattr(config, name) not in get_args(options):
-            raise SettingsError(f"{name}={getattr(config, name)!r} is not one of {get_args(options)}")
-    if config.kind == "mfcc" and not (1 <= config.n_mfcc <= config.n_mels and 0 <= config.n_deltas <= 2):
-        raise SettingsError(f"n_mfcc must be 1 to n_mels and n_deltas 0 to 2: {config}")
-    if config.pooling == "views" and (config.kind != "log-mel" or config.n_mels % GROUP):
-        raise SettingsError(f"pooling='views' needs log-mels of a multiple of {GROUP} bands: {config}")
+    config.check()
     frames_of, rows_of = make_frames(config), make_rows(config)
     return lambda y, n_valid: rows_of(frames_of(y, n_valid), n_valid)
 
@@ -182,12 +204,8 @@ def _make_pool(config: FeatureConfig) -> Callable[[Array, Array], Array] | None:
     if config.pooling == "none":
         return None
     if config.pooling == "gwrp":
-        if not 0 <= config.gwrp_r <= 1:
-            raise SettingsError(f"gwrp_r={config.gwrp_r} must lie in [0, 1]")
         return lambda x, weight: gwrp(x, config.gwrp_r, weight)
     if config.pooling == "percentiles":
-        if not config.percentiles or not all(0 <= q <= 100 for q in config.percentiles):
-            raise SettingsError(f"percentiles={config.percentiles} must be some numbers in [0, 100]")
         over_q = jax.vmap(percentile_pool, in_axes=(None, 0, None))
         return lambda x, weight: over_q(x, jnp.array(config.percentiles), weight).reshape(-1)
     return {

@@ -6,6 +6,7 @@ from jax import Array
 from jax import numpy as jnp
 from jax.typing import ArrayLike
 
+from adjax.checks import check_number
 from adjax.features._numerics import safe_power
 from adjax.features.framing import frame, get_window
 from adjax.features.strategy import Dft, real_dft
@@ -106,5 +107,6 @@ def spectrogram(
 
 def check_power(power: float) -> None:
     """Raise SettingsError for a power that is not a positive Python number (it chooses code: no array)."""
-    if not isinstance(power, (int, float)) or not power > 0:
+    if not isinstance(power, (int, float)):
         raise SettingsError(f"power={power!r} must be a positive Python number: 1.0 magnitude, 2.0 power")
+    check_number("power", power, above=0)

@@ -18,7 +18,7 @@ from adjax.model.model import Model
 from adjax.model.record import Record
 from adjax.model.result import HeldOut
 from adjax.model.score import DetectorParams, ModelParams
-from adjax.model.spec import ModelSpec
+from adjax.model.spec import ModelSpec, check_rate
 from adjax.model.usable import profiles_of, usable_clips
 from adjax.types import AdjaxError, FitError, MachineId, SettingsError
 
@@ -143,14 +143,6 @@ def _check_some(good: np.ndarray, failures: list[AdjaxError]) -> None:
     if not good.any():
         reasons = "; ".join(str(error) for error in failures[:3])
         raise FitError(f"not one machine can be fitted: {reasons or 'there are no clips'}")
-
-
-def check_rate(false_alarm_rate: float) -> None:
-    """Raise SettingsError unless it is a rate."""
-    if not 0 < false_alarm_rate < 1:
-        raise SettingsError(
-            f"false_alarm_rate={false_alarm_rate}: give a share of normal clips between 0 and 1"
-        )
 
 
 def _lanes(spec: ModelSpec, machine: np.ndarray, group: np.ndarray) -> list[Lane]:

@@ -18,7 +18,7 @@ from adjax.model.lift import make_detector
 from adjax.model.record import Record
 from adjax.model.result import UNDECIDED, Result
 from adjax.model.score import ModelParams, judge_clips, parts_of_clips
-from adjax.model.spec import ModelSpec
+from adjax.model.spec import ModelSpec, check_rate
 from adjax.types import AdjaxError, ClipError, FitError, MachineId, SettingsError
 
 RATES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # of the table of false alarms
@@ -66,8 +66,7 @@ class Model:
         Raises:
             SettingsError: a rate that is none, or a model without calibration.
         """
-        if not 0 < rate < 1:
-            raise SettingsError(f"false_alarm_rate={rate}: give a share of normal clips between 0 and 1")
+        check_rate(rate)
         if not self.calibrated:
             raise SettingsError(
                 "this model was fitted with calibration='none': it has no p-values to decide by"

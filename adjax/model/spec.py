@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from adjax.data.audio import Channel
+from adjax.checks import check_fields, check_number, check_seed, in_words, shown
+from adjax.data.audio import MAX_SR, MIN_SR, Channel
 from adjax.detectors.kinds import KINDS, kind_of
 from adjax.features.recipes import FeatureConfig
 from adjax.types import Detector, Kind, RowDetector, SettingsError
@@ -31,6 +32,16 @@ class VectorConfig:
 
     n_features: int
     pooling: Literal["none", "vector"] = "vector"
+
+    def check(self) -> VectorConfig:
+        """Itself.
+
+        Raises:
+            SettingsError: a setting out of its range.
+        """
+        check_fields(self)
+        check_number("n_features", self.n_features, low=1, whole=True)
+        return self
 
 
 @dataclass(frozen=True)
@@ -64,15 +75,21 @@ class DetectorSpec:
         Raises:
             SettingsError: settings out of range, or that contradict each other.
         """
-        made = kind_of(self.kind).make(self.config, self.hyper)
+        check_number("percentile", self.percentile, low=0, high=100)
+        check_fields(self)
+        kind = kind_of(self.kind)
+        for settings, owner in ((self.config, kind.config), (self.hyper, kind.hyper)):
+            if not isinstance(settings, owner):
+                raise SettingsError(f"{shown(settings)}: the {self.kind} takes a {owner.__name__}")
+        check_fields(self.config)
+        if not isinstance(self.features, FeatureConfig | VectorConfig):
+            raise SettingsError(f"features={shown(self.features)}: give a FeatureConfig or a VectorConfig")
+        made = kind.make(self.config, self.hyper)
+        check_fields(self.hyper)  # for a kind that looks at none; its own check knows the range, too
         pooled = self.features.pooling != "none"
         if not isinstance(made, RowDetector) and self.pooling != "mean":
             raise SettingsError(f"{self.kind} scores whole clips: leave the pooling of scores at its default")
         if isinstance(made, RowDetector):
-            if self.pooling not in get_args(ScorePooling):
-                raise SettingsError(f"pooling={self.pooling!r} is not one of {get_args(ScorePooling)}")
-            if not 0 <= self.percentile <= 100:
-                raise SettingsError(f"percentile={self.percentile} of scores must lie in [0, 100]")
             if self.pooling == "std" and pooled:
                 raise SettingsError(
                     "pooled features give one score per clip, which has no standard deviation"
@@ -115,20 +132,16 @@ class ModelSpec:
         """
         if not self.detectors:
             raise SettingsError("a model needs a detector")
-        for name, value, allowed in (
-            ("fusion", self.fusion, get_args(Fusion)),
-            ("calibration", self.calibration, get_args(Calibrating)),
-        ):
-            if value not in allowed:
-                raise SettingsError(f"{name}={value!r} is not one of {', '.join(allowed)}")
-        if self.n_folds < 2:
-            raise SettingsError(f"n_folds={self.n_folds}: held-out scores need at least 2")
-        if not 0 <= self.seed < 2**32:
-            raise SettingsError(f"seed={self.seed}: give a seed from 0 to 2^32 - 1")
+        check_fields(self)
+        check_number("n_folds", self.n_folds, low=2, whole=True)
+        check_seed(self.seed)
+        if self.channel != "mean":
+            check_number("channel", self.channel, low=0, whole=True)
         for detector in self.detectors:
             detector.make()
-            if detector.per not in get_args(Per):
-                raise SettingsError(f"per={detector.per!r} is not one of {', '.join(get_args(Per))}")
+            if isinstance(detector.features, FeatureConfig):
+                check_number("sr", detector.features.sr, low=MIN_SR, high=MAX_SR, whole=True)
+            detector.features.check()
         if self.fusion == "fisher" and self.calibration == "none":
             raise SettingsError("fusion='fisher' adds up p-values, which only a calibrated model has")
         return self
@@ -137,6 +150,15 @@ class ModelSpec:
     def front_ends(self) -> tuple[FeatureConfig | VectorConfig, ...]:
         """What clips go through, for each detector."""
         return tuple(detector.features for detector in self.detectors)
+
+
+def check_rate(false_alarm_rate: float) -> None:
+    """Refuse what is no share of normal clips that may be called anomalous.
+
+    Raises:
+        SettingsError: it is none; less than one in a million no data can tell, nor float32 from all or nothing.
+    """
+    check_number("false_alarm_rate", false_alarm_rate, low=1e-6, high=1 - 1e-6)
 
 
 def names() -> tuple[str, ...]:
@@ -201,7 +223,15 @@ def _detector(
     kind = KINDS[kind_name]
     config, hints = kind.recipes[recipe] if recipe else (kind.config(), {})
     if features is None or isinstance(features, Mapping):
-        features = replace(FeatureConfig(), **{**hints, **(features or {})})
+        features = {**hints, **(features or {})}
+        fields = [f.name for f in dataclasses.fields(FeatureConfig)]
+        if unknown := features.keys() - set(fields):
+            raise SettingsError(
+                f"features have no setting {', '.join(sorted(unknown))}; they have {', '.join(fields)}"
+            )
+        features = FeatureConfig(**features)
+    if not isinstance(features, FeatureConfig | VectorConfig):
+        raise SettingsError(f"features={shown(features)}: give a FeatureConfig, a VectorConfig, or a mapping")
     if kind.rows == "views" and isinstance(features, FeatureConfig):
         if (features.kind, features.pooling) not in (("log-mel", "none"), ("log-mel", "views")):
             raise SettingsError(
@@ -255,11 +285,8 @@ def parse_setting(name: str, text: str, kinds: Sequence[Kind]) -> Any:
 
 
 def _parse(name: str, text: str, wanted: Any, default: Any) -> Any:
-    options = get_args(wanted) if typing.get_origin(wanted) is Literal else ()
-    if options:
-        if text not in options:
-            raise SettingsError(f"{name}={text!r} is not one of {', '.join(map(str, options))}")
-        return text
+    if typing.get_origin(wanted) is Literal:
+        return text  # checked with all other settings
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[
@@ -272,7 +299,13 @@ def _parse(name: str, text: str, wanted: Any, default: Any) -> Any:
             return int(text)
         return float(text) if isinstance(default, float) or default is None else str(text)
     except (ValueError, KeyError):
-        raise SettingsError(f"{name}={text!r} is no value of its kind, such as {default!r}") from None
+        usual = "" if default is None else f", such as {setting_text(default)}"
+        raise SettingsError(f"{name}={text!r}: give {in_words(wanted)}{usual}") from None
+
+
+def setting_text(value: Any) -> str:
+    """A setting's value as `parse_setting` reads it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def to_json(spec: ModelSpec) -> dict[str, Any]:
@@ -285,7 +318,8 @@ def to_json(spec: ModelSpec) -> dict[str, Any]:
             },
             "config": dataclasses.asdict(d.config),
             "hyper": {
-                key: None if value is None else float(value) for key, value in d.hyper._asdict().items()
+                key: value if value is None or isinstance(value, int) else float(value)
+                for key, value in d.hyper._asdict().items()
             },
             "features": {"from": type(d.features).__name__, **dataclasses.asdict(d.features)},
         }
@@ -311,20 +345,20 @@ def _detector_from(found: Mapping[str, Any]) -> DetectorSpec:
     kind = kind_of(found["kind"])
     features = dict(found["features"])
     front_end = {"FeatureConfig": FeatureConfig, "VectorConfig": VectorConfig}[features.pop("from")]
-    hyper = kind.hyper(**found["hyper"])
-    hyper = type(hyper)(
-        *(
-            int(v) if v is not None and isinstance(getattr(kind.hyper(), f), int) else v
-            for f, v in hyper._asdict().items()
-        )
-    )
     own = {
         **found,
         "config": _build(kind.config, found["config"]),
-        "hyper": hyper,
+        "hyper": kind.hyper(**{name: _whole(kind, name, value) for name, value in found["hyper"].items()}),
         "features": _build(front_end, features),
     }
     return _build(DetectorSpec, own)
+
+
+def _whole(kind: Kind, name: str, value: Any) -> Any:
+    """A traced setting that counts, as the int that it is: earlier versions wrote all of them as floats."""
+    hint = typing.get_type_hints(kind.hyper).get(name)
+    counts = isinstance(getattr(kind.hyper(), name, None), int) or {int, float} & {*get_args(hint)} == {int}
+    return int(value) if counts and isinstance(value, float) and value.is_integer() else value
 
 
 def _build(owner: Any, found: Mapping[str, Any]) -> Any:

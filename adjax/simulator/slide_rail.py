@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from adjax.checks import check_number
 from adjax.simulator.sound_synthesis import CONTROL, RING, draw_normals, noise_bins_hz, pulse_train
 
 MIN_STROKE_S = 0.5  # the shortest stroke and dwell together that a machine may have; bounds the stroke count
@@ -104,10 +105,9 @@ def make_machine(machine_id: int) -> Machine:
         A `Machine` of float32 NumPy arrays (stack several with `jax.tree.map`).
 
     Raises:
-        ValueError: the id is negative.
+        SettingsError: it is no such id.
     """
-    if machine_id < 0:
-        raise ValueError(f"machine_id={machine_id} is negative; give an id from 0")
+    check_number("machine_id", machine_id, low=0, whole=True)
     rng = np.random.default_rng([_MACHINE_STREAM, machine_id])
     drawn = {
         "travel_s": rng.uniform(0.5, 2.4),

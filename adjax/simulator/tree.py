@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from adjax.batching import n_cores
+from adjax.checks import check_number, check_seed
 from adjax.data.audio import write_wav
 from adjax.files import read_json, write_json
 from adjax.simulator.clips import (
@@ -43,6 +44,7 @@ from adjax.types import SettingsError, StoreError
 
 SETTINGS = "settings.json"
 SNR_RANGE_DB = (-20.0, 20.0)
+MAX_DURATION_S = 3600
 SEVERITIES = (0.3, 1.0)  # the anomalies' range
 _CHUNK = 8  # clips a simulator call; always padded to this, so that there is one compile and one result
 
@@ -126,17 +128,14 @@ def plan_clips(
         SettingsError: nothing asked for, a negative count, a machine id of another form, a bad range or seed.
     """
     low, high = severities
-    if not 0.0 <= low <= high <= 1.0:
-        raise SettingsError(
-            f"severities={severities}: give (lowest, highest) with 0 <= lowest <= highest <= 1"
-        )
-    if not 0 <= seed < 2**32:
-        raise SettingsError(f"seed={seed}: give a seed from 0 to 2^32 - 1")
+    check_number("severities", high, low=0, high=1)
+    check_number("severities", low, low=0, high=high)
+    check_seed(seed)
     plans: list[ClipPlan] = []
     for machine_id, count in counts.items():
         number = _id_number(machine_id)
-        if min(count.train, count.test_normal, count.test_anomaly) < 0:
-            raise SettingsError(f"{machine_id}: {count} has a negative count")
+        for name in ("train", "test_normal", "test_anomaly"):
+            check_number(f"{machine_id}: {name}", getattr(count, name), low=0, whole=True)
         drawn = np.random.default_rng([seed, number]).uniform(low, high, count.test_anomaly)
         plans += [ClipPlan(machine_id, "train", i) for i in range(count.train)]
         plans += [ClipPlan(machine_id, "test", i) for i in range(count.test_normal)]
@@ -152,7 +151,7 @@ def plan_clips(
 def make_clips(
     plans: Sequence[ClipPlan], *, snr_db: float = -6.0, seed: int = 0, duration: float = DURATION_S
 ) -> Iterator[MadeClip]:
-    """Make clips, a few at a time on all cores; memory does not grow with their number.
+    """Make clips, a few at a time on all cores; memory does not grow with their number. Settings are checked at once.
 
     Args:
         plans: what to make. A clip depends on its own plan, the SNR and the seed, not on its neighbours.
@@ -160,17 +159,24 @@ def make_clips(
         seed: of the whole data set.
         duration: seconds a clip.
 
-    Yields:
-        The clips, in the order of `plans`.
+    Returns:
+        The clips, in the order of `plans`, made as they are asked for.
 
     Raises:
-        SettingsError: an SNR at which clips would overload or the machine vanish, or a duration below 1 s.
+        SettingsError: an SNR at which clips would overload or the machine vanish, no seed, or a duration below 1 s or
+            above an hour.
     """
-    if not SNR_RANGE_DB[0] <= snr_db <= SNR_RANGE_DB[1]:
-        raise SettingsError(f"snr_db={snr_db} is outside {SNR_RANGE_DB}")
-    if duration < 1.0:
-        raise SettingsError(f"duration={duration} s is shorter than a stroke; give at least 1 s")
-    make = partial(_simulate_chunk, snr_db=snr_db, seed=seed, n_samples=int(duration * SR))
+    check_number("snr_db", snr_db, low=SNR_RANGE_DB[0], high=SNR_RANGE_DB[1])
+    check_number("duration", duration, low=1, high=MAX_DURATION_S)  # a stroke at least
+    check_seed(seed)
+    return _make_clips(
+        plans, partial(_simulate_chunk, snr_db=snr_db, seed=seed, n_samples=int(duration * SR))
+    )
+
+
+def _make_clips(
+    plans: Sequence[ClipPlan], make: Callable[[Sequence[ClipPlan]], SimulatedClip]
+) -> Iterator[MadeClip]:
     if not plans:
         return
     first, *rest = (plans[start : start + _CHUNK] for start in range(0, len(plans), _CHUNK))

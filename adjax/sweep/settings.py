@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
 import numpy as np
 
+from adjax.checks import check_number, check_seed
 from adjax.detectors.kinds import KINDS, kind_of
-from adjax.features.recipes import FeatureConfig, make_features
+from adjax.features.recipes import FeatureConfig
 from adjax.model.spec import DetectorSpec, ModelSpec
 from adjax.types import RowDetector, SettingsError
+
+MAX_TRIALS = 10**6  # of a sweep
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Sweep:
     base: ModelSpec
     settings: tuple[Mapping[str, Any], ...]
 
-    @property
+    @functools.cached_property
     def specs(self) -> tuple[ModelSpec, ...]:
         """The settings of each trial.
 
@@ -37,6 +42,15 @@ class Sweep:
         """
         return tuple(check_trial(change(self.base, settings)) for settings in self.settings)
 
+    def check(self) -> Sweep:
+        """Itself.
+
+        Raises:
+            SettingsError: see `specs`.
+        """
+        _ = self.specs
+        return self
+
     @property
     def axes(self) -> tuple[str, ...]:
         """Names of all fields that some trial changes."""
@@ -44,7 +58,17 @@ class Sweep:
 
 
 def grid(base: ModelSpec, axes: Mapping[str, Sequence[Any]]) -> Sweep:
-    """Every combination of some fields' values; the last axis runs fastest."""
+    """Every combination of some fields' values; the last axis runs fastest.
+
+    Raises:
+        SettingsError: an axis without values, or more than a million combinations.
+    """
+    n_points = math.prod(_shape(axes))
+    if n_points > MAX_TRIALS:
+        raise SettingsError(
+            f"{n_points:,} combinations of {', '.join(axes)} are more than {MAX_TRIALS:,}: give fewer values, or "
+            "draw some at random (sample)"
+        )
     return Sweep(
         base,
         tuple(dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())),
@@ -55,18 +79,26 @@ def sample(base: ModelSpec, axes: Mapping[str, Sequence[Any]], n_trials: int, *,
     """So many different points of a grid, drawn at random.
 
     Raises:
-        SettingsError: the grid has fewer points.
+        SettingsError: an axis without values, no number of trials or seed, or the grid has fewer points.
     """
-    shape = [len(values) for values in axes.values()]
-    n_points = int(np.prod(shape))
-    if n_trials > n_points:
-        raise SettingsError(f"{n_trials} trials were asked for, the grid has {n_points}: widen an axis")
+    shape = _shape(axes)
+    n_points = math.prod(shape)
+    check_number("sample", n_trials, low=1, high=min(n_points, MAX_TRIALS), whole=True)
+    check_seed(seed)
     points = np.random.default_rng(seed).choice(n_points, n_trials, replace=False)
     places = np.stack(np.unravel_index(points, shape), axis=1).tolist()
     chosen = [
         {name: values[i] for (name, values), i in zip(axes.items(), place, strict=True)} for place in places
     ]
     return Sweep(base, tuple(chosen))
+
+
+def _shape(axes: Mapping[str, Sequence[Any]]) -> list[int]:
+    """How many values each axis has."""
+    for name, values in axes.items():
+        if not len(values):
+            raise SettingsError(f"{name} has no values: give at least one")
+    return [len(values) for values in axes.values()]
 
 
 def change(spec: ModelSpec, settings: Mapping[str, Any]) -> ModelSpec:
@@ -132,8 +164,4 @@ def check_trial(spec: ModelSpec) -> ModelSpec:
     if not isinstance(own.make(), RowDetector):
         raise SettingsError(f"{own.kind} scores clips in several parts, which a sweep cannot compare")
     kind.narrow(own.config, own.hyper)
-    if isinstance(own.features, FeatureConfig):
-        make_features(own.features)
-        if not 0 <= own.features.gwrp_r <= 1:
-            raise SettingsError(f"features.gwrp_r={own.features.gwrp_r} must lie in [0, 1]")
     return spec

@@ -53,7 +53,7 @@ def test_a_trial_without_a_score_is_told_by_the_exit_code(tree: Path, tmp_path: 
         (["--set", "n_components"], "write NAME=VALUE,VALUE"),
         (["--set", "colour=1,2"], "there is no setting 'colour'"),
         (["--set", "n_components=0"], "n_components"),
-        (["--sample", "99"], "99 trials were asked for"),
+        (["--sample", "99"], "sample=99: give a whole number from 1 to 32"),
         (["--gwrp-r", "2"], "gwrp_r=2"),
         (["--data", "no/such/folder"], "no/such/folder"),
     ],

@@ -51,12 +51,39 @@ def test_read_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "a,1.wav;1\r\nb.wav;0\r\n",
+        "\ufeffa,1.wav\t1\r\nb.wav\t0",
+        "\r\nname;is_anomaly\r\n\r\na,1.wav;1\r\nb.wav;0\r\n",
+        'file,label (0 or 1)\r"a,1.wav",1\rb.wav,0\r',
+        "file;original;label\na,1.wav;x.wav;1\nb.wav;y.wav;0\n",
+    ],
+)
+def test_read_labels_of_spreadsheets(tmp_path: Path, text: str) -> None:
+    """Separators, line ends and byte order marks as programs write them; names may hold commas."""
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8", newline="")
+    assert read_labels(tmp_path / "labels.csv") == {"a,1.wav": 1, "b.wav": 0}
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "holds no labels"),
         ("file,label\n", "holds no labels"),
         ("a.wav,1\nb.wav,0.5\n", "line 2: 'b.wav,0.5' is not"),
         ("a.wav\n", "line 1: 'a.wav' is not"),
+        ("a.wav,2\nb.wav,0\n", "line 1: 'a.wav,2' is not"),
+        ("a.wav,normal\nb.wav,0\n", "line 1: 'a.wav,normal' is not"),
+        ("a.wav,\nb.wav,0\n", "line 1: 'a.wav,' is not"),
+        ("a.wav,nan\nb.wav,0\n", "line 1: 'a.wav,nan' is not"),
+        ("clip,2\nb.wav,0\n", "line 1: 'clip,2' is not"),
+        ("clip,nan\nb.wav,0\n", "line 1: 'clip,nan' is not"),
+        ("file,label\nfile,label\nb.wav,0\n", "line 2: 'file,label' is not"),
+        ("\n\na.wav,one\nb.wav,0\n", "line 3: 'a.wav,one' is not"),
+        ("a.wav 1\nb.wav 0\n", "line 1: 'a.wav 1' is not"),
+        ("a.wav;1\nb.wav,0\n", "line 2: 'b.wav,0' is not"),
+        ('"a.wav,1\nb.wav,0\n', "cannot be read as a CSV file"),
         ("a.wav,1\na.wav,0\n", "line 2: a.wav has both labels"),
     ],
 )

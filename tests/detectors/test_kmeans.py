@@ -88,3 +88,20 @@ def test_an_empty_cluster_keeps_its_centre() -> None:
     x = jnp.asarray(blobs(2, 60))
     start = jnp.concatenate([x[:2], jnp.full((1, 4), 1e4)])
     assert_allclose(lloyd(x, start, 5, 16)[2], start[2])
+
+
+@pytest.mark.parametrize("scale", [2.0**-100, 2.0**100])
+def test_the_scale_of_the_weights_changes_nothing(scale: float) -> None:
+    """Weights of any scale, also where weight times distance would be no float32; bad ones show."""
+    rng = np.random.default_rng(5)
+    x = jnp.asarray(
+        1e-9 * rng.normal(size=(60, 3)) if scale < 1 else 1e9 * rng.normal(size=(60, 3)), jnp.float32
+    )
+    weight = jnp.asarray(rng.uniform(0.5, 1, 60), jnp.float32)
+    start = plus_plus(0, x, weight, 4)
+    assert_array_equal(plus_plus(0, x, weight * scale, 4), start)
+    rest = {"origin": jnp.zeros(3), "active": jnp.ones(4, bool), "max_iter": 5, "block_size": 32}
+    expected = kmeans.lloyd(x, weight, start, **rest)
+    assert_array_equal(kmeans.lloyd(x, weight * scale, start, **rest), expected)
+    assert np.all(np.isfinite(expected))
+    assert not np.all(np.isfinite(kmeans.lloyd(x, -weight, start, **rest)))

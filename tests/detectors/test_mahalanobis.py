@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,3 +111,17 @@ def test_vectors_that_are_all_alike_have_a_finite_distance() -> None:
 def test_an_unknown_covariance_is_refused() -> None:
     with pytest.raises(SettingsError, match="tied"):
         fitted(vectors(), 0, "tied")
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e18, 1e30])
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+def test_the_scale_of_the_weights_changes_nothing(scale: float, covariance: Any) -> None:
+    rng = np.random.default_rng(6)
+    x = jnp.asarray(rng.normal(size=(20, 4)), jnp.float32)
+    weight, machine = jnp.asarray(np.arange(20) % 5 > 0, jnp.float32), jnp.arange(20) % 2
+    fit = partial(fit_gaussian, x, machine=machine, own=jnp.array(1), n_machines=2, covariance=covariance)
+    expected = fit(weight)
+    for one, other in zip(fit(weight * jnp.float32(scale)), expected, strict=True):
+        assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    for bad in (-weight, weight.at[1].set(-1), weight.at[1].set(jnp.nan), 0 * weight):
+        assert not all(np.all(np.isfinite(leaf)) for leaf in fit(bad))

@@ -1,6 +1,8 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from sklearn.preprocessing import StandardScaler
 
 from adjax.features import fit_standardizer, normalize_clip, standardize, unstandardize
@@ -96,3 +98,16 @@ def test_a_normalized_clip_forgets_its_loudness(by):
 def test_clip_norm_errors():
     with pytest.raises(SettingsError, match="max"):
         normalize_clip(decibels(), by="max")
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e-18, 1e18, 1e36])
+def test_the_scale_of_the_weights_changes_nothing(scale: float) -> None:
+    rng = np.random.default_rng(7)
+    x = jnp.asarray(1e-3 * rng.normal(size=(20, 3)), jnp.float32)
+    weight = jnp.asarray(rng.uniform(0.5, 1, 20), jnp.float32)
+    expected = fit_standardizer(x, weight)
+    found = fit_standardizer(x, weight * jnp.float32(scale))
+    assert_allclose(found.mean, expected.mean, rtol=1e-4, atol=1e-8)
+    assert_allclose(found.std, expected.std, rtol=1e-5)
+    for bad in (-weight, weight.at[1].set(jnp.nan), weight.at[1].set(jnp.inf)):
+        assert np.all(np.isnan(fit_standardizer(x, bad).mean))

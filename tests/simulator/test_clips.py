@@ -44,6 +44,7 @@ from adjax.simulator.sound_synthesis import (
     slow_course,
     upsample,
 )
+from adjax.types import SettingsError
 
 SR = 16_000
 N_SAMPLES = 4 * SR
@@ -174,7 +175,7 @@ def test_machines_differ_and_stay() -> None:
 
 
 def test_a_negative_machine_id_is_refused() -> None:
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(SettingsError, match="machine_id=-1"):
         make_machine(-1)
 
 

@@ -28,7 +28,7 @@ from adjax.simulator import (
     write_tree,
 )
 from adjax.simulator.clips import FAULTS, SR
-from adjax.types import DataError, SettingsError
+from adjax.types import DataError, SettingsError, StoreError
 
 COUNTS = {"id_00": ClipCounts(3, 1, 3), "id_11": ClipCounts(2, 2, 3)}
 
@@ -73,7 +73,7 @@ def test_plans_mix_the_faults_evenly_over_the_range() -> None:
     [
         ({}, (0.3, 1.0), "no clip"),
         ({"id_00": ClipCounts(0, 0, 0)}, (0.3, 1.0), "no clip"),
-        ({"id_00": ClipCounts(-1, 0, 0)}, (0.3, 1.0), "negative"),
+        ({"id_00": ClipCounts(-1, 0, 0)}, (0.3, 1.0), "id_00: train=-1"),
         ({"00": ClipCounts(1, 0, 0)}, (0.3, 1.0), "id_00"),
         ({"id_x": ClipCounts(1, 0, 0)}, (0.3, 1.0), "id_00"),
         (COUNTS, (0.5, 0.2), "severities"),
@@ -95,9 +95,25 @@ def test_no_plans_make_no_clips() -> None:
     assert list(make_clips([])) == []
 
 
-def test_a_tree_does_not_mix_with_another(tree: Path) -> None:
-    with pytest.raises(DataError, match="another data set"):
-        write_tree(tree.parent, counts={"id_00": ClipCounts(1, 0, 0)}, duration=2.0)
+def test_a_tree_replaces_its_own_kind_only(tmp_path: Path) -> None:
+    one, two = {"id_00": ClipCounts(1, 0, 0)}, {"id_02": ClipCounts(2, 0, 0)}
+    home = write_tree(tmp_path, counts=one, duration=1.0)
+    before = home.stat().st_ino
+    seen: list[Path] = []
+    write_tree(tmp_path, counts=one, duration=1.0, on_clip=seen.append)
+    assert home.stat().st_ino == before  # the same one: nothing is done
+    assert [path.name for path in seen] == ["normal_id_00_00000000.wav"]
+    write_tree(tmp_path, counts=two, duration=1.0)
+    assert [path.name for path in sorted((home / "train").iterdir())] == [
+        "normal_id_02_00000000.wav",
+        "normal_id_02_00000001.wav",
+    ]
+    mine = home / "train" / "normal_id_02_00000001.wav"
+    mine.write_bytes(b"a person's")
+    for counts in (one, two):
+        with pytest.raises(StoreError, match=r"holds train/normal_id_02_00000001\.wav, which would be lost"):
+            write_tree(tmp_path, counts=counts, duration=1.0)
+    assert mine.read_bytes() == b"a person's"
 
 
 @pytest.mark.parametrize("settings", [{"snr_db": -60.0}, {"snr_db": float("nan")}, {"duration": 0.5}])

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from adjax.checks import unit_weights
 from adjax.detectors import kmeans
 from adjax.detectors.gmm import em
+from adjax.detectors.gmm.checks import check_rows, check_settings
 from adjax.detectors.gmm.config import (
     CovarianceType,
     GmmConfig,
@@ -32,7 +34,7 @@ from adjax.detectors.gmm.fit import (
     start_keys,
 )
 from adjax.detectors.rows import map_rows
-from adjax.types import FitInfo, RowDetector, SettingsError
+from adjax.types import FitInfo, RowDetector
 
 
 def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> RowDetector:  # noqa: B008 (frozen)
@@ -48,15 +50,7 @@ def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> R
     Raises:
         SettingsError: a setting out of its range.
     """
-    least = min(config.n_components, config.n_init, 1 if config.block_size is None else config.block_size)
-    if least < 1 or config.max_iter < 0:
-        raise SettingsError(
-            f"n_components, n_init and block_size must be at least 1, max_iter at least 0: {config}"
-        )
-    if config.covariance_type not in ("full", "tied", "diag", "spherical"):
-        raise SettingsError(
-            f"covariance_type must be full, tied, diag or spherical: {config.covariance_type!r}"
-        )
+    check_settings(config, hyper)
 
     def fit(
         key: Array, x: Array, weight: Array, hyper: GmmHyper = hyper, start: Start = None
@@ -83,22 +77,31 @@ def fit_gmm(
         config: static settings.
         key: typed PRNG key of the starts; unused where `start` is given.
         x: (n_rows, n_features) float.
-        weight: (n_rows,) float >= 0; a row of weight 0 is padding.
+        weight: (n_rows,) float >= 0, of any scale; a row of weight 0 is padding.
         hyper: traced settings.
         start: (n_rows, n_components) responsibilities to start from, parameters to go on from (a warm start; for
             given means see `start_from_means`), or None: greedy k-means++ and Lloyd's iterations, `n_init` times.
 
     Returns:
-        The parameters and how the fit ended: NOT_FINITE where data or covariances were unusable (the parameters
-        are then the last finite ones, if there were any), COLLAPSED where a component rests on less than one
+        The parameters and how the fit ended: NOT_FINITE where data, weights, traced settings or covariances were
+        unusable (the parameters are then the last finite ones, if there were any, and the objective is NaN if there
+        was no start), COLLAPSED where a component rests on less than one
         average row, REGULARIZED where a covariance needed more than `reg_covar`.
+
+    Raises:
+        SettingsError: a static setting out of range, shapes that do not fit together; and, from outside a program that
+            is being traced, traced settings or weights that no fit can use.
     """
-    return where_lowered(_fit, config)(key, jnp.asarray(x), jnp.asarray(weight), hyper, start)
+    x, weight = jnp.asarray(x), jnp.asarray(weight)
+    check_settings(config, hyper)
+    check_rows(x, weight)
+    return where_lowered(_fit, config)(key, x, weight, hyper, start)
 
 
 def _fit(
     config: PlacedConfig, key: Array, x: Array, weight: Array, hyper: GmmHyper, start: Start
 ) -> tuple[GmmParams, FitInfo]:
+    weight = unit_weights(weight)
     frame = make_frame(config, x, weight, hyper)
     if start is not None or config.n_init == 1:
         state = run_em(config, frame, x, weight, hyper, start_em(config, frame, key, x, weight, hyper, start))
@@ -127,14 +130,20 @@ def start_from_means(
         weight: (n_rows,) float >= 0.
         means: (n_components, n_features).
         hyper: traced settings.
+
+    Raises:
+        SettingsError: see `fit_gmm`.
     """
     arrays = (jnp.asarray(x), jnp.asarray(weight), jnp.asarray(means))
+    check_settings(config, hyper)
+    check_rows(*arrays[:2])
     return where_lowered(_start_from_means, config)(*arrays, hyper)
 
 
 def _start_from_means(
     config: PlacedConfig, x: Array, weight: Array, means: Array, hyper: GmmHyper
 ) -> GmmParams:
+    weight = unit_weights(weight)
     frame = make_frame(config, x, weight, hyper)
     active = active_components(config, hyper)
     offsets = means - frame.centre[None, :]

@@ -14,16 +14,18 @@ from sklearn.base import _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as SklearnGaussianMixture
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import InvalidParameterError, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from adjax.batching import on_cpu
+from adjax.checks import check_number, check_weights, unit_weights
+from adjax.detectors.gmm.checks import check_settings
 from adjax.detectors.gmm.config import CovarianceType, GmmConfig, GmmHyper, GmmParams, PlacedConfig, place
 from adjax.detectors.gmm.detector import log_component_densities, log_joint
 from adjax.detectors.gmm.fit import RUNNING, EmState
 from adjax.detectors.gmm.split import em_steps, end_fit, frame_rows, start_fit
-from adjax.types import CONVERGED, NOT_FINITE, REGULARIZED, FitError
+from adjax.types import CONVERGED, NOT_FINITE, REGULARIZED, FitError, SettingsError
 
 _FOREVER = 2**31 - 1  # the loop is on the host, so that every `max_iter` shares one compile
 
@@ -107,7 +109,7 @@ class GaussianMixture(SklearnGaussianMixture):
             sample_weight: (n_samples,) >= 0; a weight of 2 is a sample twice, 0 is a sample left out.
 
         Raises:
-            ValueError: bad parameters or data, or (as `FitError`) a covariance that is singular.
+            ValueError: bad data; as `SettingsError` bad parameters or weights, as `FitError` a singular covariance.
         """
         self.fit_predict(X, y, sample_weight)
         return self
@@ -116,7 +118,7 @@ class GaussianMixture(SklearnGaussianMixture):
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """Fit as `fit` does and return each sample's component, (n_samples,) int."""
         X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
-        weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        weight = self._weights(X, sample_weight)
         rows, weight = (X, weight) if sample_weight is None else (X[weight > 0], weight[weight > 0])
         if len(rows) < self.n_components:
             raise ValueError(
@@ -136,6 +138,28 @@ class GaussianMixture(SklearnGaussianMixture):
             del self._weight
             self._keep(max(fits, key=lambda fit: -np.inf if np.isnan(fit[1].bound) else float(fit[1].bound)))
             return np.argmax(self._estimate_weighted_log_prob(X), axis=1)
+
+    def _validate_params(self) -> None:
+        """scikit-learn's hook: its own rules, then those of the mixture, which also refuse NaN and infinity."""
+        try:
+            super()._validate_params()
+        except InvalidParameterError as error:
+            raise SettingsError(str(error)) from error
+        check_number("max_iter", self.max_iter, low=0, whole=True)
+        check_settings(
+            GmmConfig(self.n_components, self.covariance_type, n_init=self.n_init),
+            GmmHyper(self.reg_covar, self.tol),
+        )
+
+    def _weights(self, X: np.ndarray, sample_weight: Any) -> np.ndarray:
+        """(n_samples,) in the dtype of `X`; the scale of those given, which changes nothing, is taken out."""
+        try:
+            weight = _check_sample_weight(sample_weight, X, dtype=X.dtype)
+        except ValueError as error:
+            raise SettingsError(f"sample_weight: {error}") from error
+        check_weights(weight, "sample_weight")
+        with _precision_of(X):
+            return np.asarray(unit_weights(weight))
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Log-likelihood of each sample (or its largest component density, see `scoring`), (n_samples,) nats."""

@@ -17,6 +17,7 @@ from jax import Array, lax
 
 from adjax.detectors import kmeans
 from adjax.detectors.gmm import em
+from adjax.detectors.gmm.checks import is_usable
 from adjax.detectors.gmm.config import (
     CovarianceType,
     GmmConfig,
@@ -113,7 +114,7 @@ def start_em(
     hyper: GmmHyper,
     start: Start = None,
 ) -> EmState:
-    """The state before the first iteration; arguments as in `fit_gmm`."""
+    """The state before the first iteration; arguments as in `fit_gmm`, weights of any scale near 1."""
     kind, k = config.covariance_type, config.n_components
     active = active_components(config, hyper)
     raised = jnp.array(False)
@@ -126,10 +127,10 @@ def start_em(
             means, responsibilities = _given(config, frame, x, weight, jnp.asarray(start, x.dtype), active)
         sums = _gather_given(config, frame, x, weight, means, responsibilities)
         mixture, raised = em.maximise(kind, sums, means, frame.reg, active, on_cpu=config.on_cpu)
-    usable = _all_finite(mixture) & (jnp.sum(weight) > 0)
+    usable = _all_finite(mixture) & (jnp.sum(weight) > 0) & is_usable(config, hyper)
     return EmState(
         mixture=mixture,
-        bound=jnp.array(-jnp.inf, x.dtype),
+        bound=jnp.where(usable, -jnp.inf, jnp.nan).astype(x.dtype),
         mass=jnp.where(active, jnp.sum(weight) / k, 0),
         raised=raised,
         n_steps=jnp.array(0, jnp.int32),

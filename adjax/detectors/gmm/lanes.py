@@ -17,6 +17,8 @@ from jax import Array, lax
 from threadpoolctl import threadpool_limits
 
 from adjax.batching import Strategy, n_cores, on_cpu, strategy_here, threads
+from adjax.checks import check_number, unit_weights
+from adjax.detectors.gmm.checks import check_rows, check_settings
 from adjax.detectors.gmm.config import GmmConfig, GmmHyper, GmmParams, PlacedConfig, place
 from adjax.detectors.gmm.detector import fit_gmm
 from adjax.detectors.gmm.fit import (
@@ -64,22 +66,29 @@ def fit_lanes(
         Parameters and how the fits ended, with a leading axis (n_lanes, ...).
 
     Raises:
-        SettingsError: shapes that do not fit together, or an unknown `lanes`.
+        SettingsError: settings out of range, no lanes or rows, shapes that do not fit together, weights that no fit
+            can use, or an unknown `lanes`.
     """
     x, weight = jnp.asarray(x), jnp.asarray(weight)
     n_lanes = keys.shape[0]
+    if not n_lanes:
+        raise SettingsError("there are no lanes to fit: give a key for each")
     data = jnp.arange(x.shape[0]) if data is None else jnp.asarray(data)
     if x.ndim != 3 or weight.shape != x.shape[:2] or data.shape != (n_lanes,):
         raise SettingsError(
             f"x {x.shape}, weight {weight.shape} and data {data.shape} must be (n_data, n_rows, n_features), "
             f"(n_data, n_rows) and ({n_lanes},), one a key"
         )
-    if n_lanes and not (int(data.min()) >= 0 and int(data.max()) < x.shape[0]):
+    check_settings(config, hyper)
+    check_rows(x, weight)
+    check_number("chunk_steps", chunk_steps, low=1, whole=True)
+    if not (int(data.min()) >= 0 and int(data.max()) < x.shape[0]):
         raise SettingsError(f"data must lie between 0 and {x.shape[0] - 1}, the data sets that x holds")
+    weight = unit_weights(weight)
     hyper = jax.tree.map(lambda value: jnp.broadcast_to(jnp.asarray(value), (n_lanes,)), hyper)
     lanes = strategy_here(lanes)
     placed = place(config, on_cpu())
-    if lanes == "map" and 0 < n_lanes < n_cores() and n_parts(placed, x.shape[1]) > n_lanes:
+    if lanes == "map" and n_lanes < n_cores() and n_parts(placed, x.shape[1]) > n_lanes:
         return _fit_in_turn(placed, keys, x, weight, hyper, data)
     if lanes == "map":
         return _fit_in_threads(placed, keys, x, weight, hyper, data)

@@ -17,6 +17,8 @@ from jax import Array
 from threadpoolctl import threadpool_limits
 
 from adjax.batching import n_cores, on_cpu, threads
+from adjax.checks import unit_weights
+from adjax.detectors.gmm.checks import check_rows, check_settings
 from adjax.detectors.gmm.config import GmmConfig, GmmHyper, GmmParams, PlacedConfig, Start, place
 from adjax.detectors.gmm.detector import fit_gmm
 from adjax.detectors.gmm.em import Statistics
@@ -71,10 +73,12 @@ def fit_split(
 ) -> tuple[GmmParams, FitInfo]:
     """`fit_gmm`, to rounding, from outside `jax.jit`: faster where there are many rows and a CPU with several cores.
 
-    Arguments and results are those of `fit_gmm`.
+    Arguments, results and errors are those of `fit_gmm`.
     """
-    config = place(config, on_cpu())
     x, weight = jnp.asarray(x), jnp.asarray(weight)
+    check_settings(config, hyper)
+    check_rows(x, weight)
+    config, weight = place(config, on_cpu()), unit_weights(weight)
     with threadpool_limits(1, user_api="blas"):  # see `fit_lanes`
         if n_parts(config, x.shape[0]) == 1:
             return jax.block_until_ready(_fit_whole(config, key, x, weight, hyper, start))
