@@ -171,13 +171,14 @@ class Kind(NamedTuple):
         calibrate: "folds" where fits are cheap, "split" where training is long; see `adjax.model.spec.Calibrating`.
         recipes: published settings by name: config, and settings of the front end.
         engine: (config, keys, x, weight, hyper, data, fold, options) -> `Fitted`: many fits of a row detector from the
-            host, on all cores; a single one is `make(config).fit` to rounding, and so are several but for luck (an
-            order in which rows are taken). `x` (n_sets, n_rows, n_features), `weight`
-            (n_folds, n_rows), and for each lane a key, hyper, and which set and weights. None: one compiled call.
+            host, on all cores; each is `make(config).fit` of its own key, rows and weights to rounding (its luck, such
+            as the order in which rows are taken, included), whatever fits are beside it. `x` (n_sets, n_rows,
+            n_features), `weight` (n_folds, n_rows), and for each lane a key, hyper, and which set and weights. None:
+            one compiled call.
         widen: (configs) -> the config that serves all of them with one compile; `narrow` tells it which.
         for_clips: (config) -> the config for rows that are whole clips, where windows of rows make no sense.
         for_vectors: (config) -> the config for one vector from elsewhere for each clip.
-        group: (config) -> what must be equal for lanes to share a compile.
+        group: (config) -> what must be equal for lanes to share a compile; each is then the fit that it is alone.
         narrow: (config, hyper) -> hyper that narrows the widened model to this config.
         least: (config) -> rows of weight > 0 that a fit needs at least.
         n_floats: (config, n_features, n_train, n_test) -> floats that one lane of a sweep takes, about.

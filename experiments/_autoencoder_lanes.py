@@ -30,6 +30,7 @@ from adjax.detectors.autoencoder import (
 )
 from adjax.detectors.autoencoder.resume import LaneTable
 from adjax.model.extraction import ClipFeatures
+from adjax.model.lanes import domain_of_clips
 from adjax.model.lift import window_starts
 from adjax.types import FitError
 
@@ -157,8 +158,7 @@ def score_lanes(
 
 def domain_of_rows(features: ClipFeatures) -> np.ndarray:
     """(n_rows,) int32, 1 for the rows of target-domain clips, else 0."""
-    domain = np.array([clip.domain == "target" for clip in features.clips], np.int32)
-    return np.repeat(domain, np.diff(features.offsets))
+    return np.repeat(domain_of_clips(features.clips), np.diff(features.offsets))
 
 
 def _is_machine(machine: tuple[str, str], clip: Clip) -> bool:

@@ -13,6 +13,7 @@ from jax import Array
 from threadpoolctl import threadpool_limits
 
 from adjax.batching import map_clips
+from adjax.data.clips import ClipTable
 from adjax.detectors.kinds import kind_of
 from adjax.features.normalize import Standardizer, fit_standardizer, standardize
 from adjax.model.extraction import ClipFeatures
@@ -103,7 +104,7 @@ def fit_group(
     owner = machine[clip]
     n_vectors = np.array([int(np.sum(weights[-1][owner == m] > 0)) for m in range(len(machines))])
     _check_enough(kind, spec, machines, n_vectors, len(lengths), weights)
-    domain = np.array([c.domain == "target" for c in features.clips], np.int32)
+    domain = domain_of_clips(features.clips)
     options = options._replace(domain=domain[clip])
     seeds = np.array([name.seed for name in machines], np.uint32)
     training = Training(rows, kept, clip, machine.astype(np.int32), domain, seeds)
@@ -167,12 +168,12 @@ def _fit_standardized(
     """One lane, each machine's features by its own mean and scale."""
     owner = np.asarray(training.machine)[np.asarray(training.clip)]
     n_machines = len(training.seed)
-    own = [_standardizer(training.rows, kept * (owner == m)) for m in range(n_machines)]
+    own = [compiled_standardizer(training.rows, kept * (owner == m)) for m in range(n_machines)]
     standardizer = jax.tree.map(lambda *leaves: np.stack(leaves), *own)
     rows = np.asarray(training.rows)
-    scaled = np.asarray(_standardize(own[0], rows)) if n_machines == 1 else np.empty_like(rows)
+    scaled = np.asarray(compiled_standardize(own[0], rows)) if n_machines == 1 else np.empty_like(rows)
     for m in range(n_machines if n_machines > 1 else 0):
-        scaled[owner == m] = np.asarray(_standardize(own[m], rows))[owner == m]
+        scaled[owner == m] = np.asarray(compiled_standardize(own[m], rows))[owner == m]
     folder = options.folder
     if folder is not None and lane.number:
         options = options._replace(folder=folder / f"fold_{lane.number}")
@@ -182,8 +183,9 @@ def _fit_standardized(
     return standardizer, fitted
 
 
-_standardizer = jax.jit(fit_standardizer)
-_standardize = jax.jit(standardize)
+# Of padded rows; a sweep uses them too, so that its trials train on the bits that a run trains on.
+compiled_standardizer = jax.jit(fit_standardizer)
+compiled_standardize = jax.jit(standardize)
 
 
 def _fit_lanes(
@@ -276,6 +278,11 @@ def _lane_keys(key: Array, numbers: np.ndarray) -> Array:
     return jax.vmap(lambda n: jax.lax.cond(n == 0, lambda: key, lambda: jax.random.fold_in(key, n)))(
         jnp.asarray(numbers)
     )
+
+
+def domain_of_clips(clips: ClipTable) -> np.ndarray:
+    """(n_clips,) int32, 1 for clips of a target domain, else 0."""
+    return np.array([clip.domain == "target" for clip in clips], np.int32)
 
 
 def pad_rows(rows: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

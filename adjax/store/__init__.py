@@ -4,12 +4,13 @@ A pytree of arrays goes in with names and comes out against a template of shapes
 SHA-256 of its files, by which adjax knows them for its own; no file is ever unpickled.
 """
 
-from adjax.store.checkpoints import drop_checkpoints, latest_checkpoint, save_checkpoint
+from adjax.store.checkpoints import CHECKPOINTS, drop_checkpoints, latest_checkpoint, save_checkpoint
 from adjax.store.folder import LOCK, check_folder, check_ours, hold, write_folder
 from adjax.store.model import load_model, read_settings, save_model
 from adjax.store.results import ResultFolder, own
 
 __all__ = [
+    "CHECKPOINTS",
     "LOCK",
     "ResultFolder",
     "check_folder",

@@ -15,12 +15,11 @@ from threadpoolctl import threadpool_limits
 
 from adjax.batching import map_clips
 from adjax.detectors.kinds import kind_of
-from adjax.features.normalize import fit_standardizer, standardize
-from adjax.model.lanes import fit_rows, pad_rows
+from adjax.model.lanes import compiled_standardize, compiled_standardizer, domain_of_clips, fit_rows, pad_rows
 from adjax.model.lift import window_starts
 from adjax.model.spec import DetectorSpec, ModelSpec
 from adjax.sweep.data import Machine
-from adjax.types import NOT_FINITE, STATUS_NAMES
+from adjax.types import NOT_FINITE, STATUS_NAMES, EngineOptions
 
 
 class Scored(NamedTuple):
@@ -56,14 +55,14 @@ def score_trials(machine: Machine, specs: Sequence[ModelSpec], size: int) -> Sco
     set_of_lane = set_of_lane.reshape(-1)
     used = np.resize(used, min(size, len(machine.sets[0])))  # one shape for all chunks
     train, test = (rows[used] for rows in machine.sets)
-    if own[0].standardize:
-        train, test = map(np.asarray, _standardize(train, test))
     offsets = (np.arange(train.shape[1] + 1), np.arange(test.shape[1] + 1))
     if ratios is None:
         offsets = (machine.train.offsets, machine.test.offsets)
     n_test = test.shape[1]
     train, weight, clip = _pad_sets(train, offsets[0])
     test, _, _ = _pad_sets(test, offsets[1])
+    if own[0].standardize:
+        train, test = _standardize(train, test, weight)
     starts = window_starts(clip, weight, detector.n_context)
     seeds = jnp.array([specs[min(i, n_trials - 1)].seed for i in range(size)], jnp.uint32)
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), machine.name.seed))(seeds)
@@ -71,7 +70,8 @@ def score_trials(machine: Machine, specs: Sequence[ModelSpec], size: int) -> Sco
     hyper = jax.tree.map(_stack, *hypers)
     with threadpool_limits(1, user_api="blas"):
         fold = np.zeros(size, np.int64)
-        fitted = fit_rows(kind, config, hyper, keys, train, starts[None], set_of_lane, fold)
+        options = EngineOptions(domain=domain_of_clips(machine.train.clips)[clip])
+        fitted = fit_rows(kind, config, hyper, keys, train, starts[None], set_of_lane, fold, options)
         data = jnp.asarray(set_of_lane)
         values = np.asarray(_score_rows(kind.make, config, type(own[0].hyper), fitted.params, data, test))
     values = values[:n_trials, :n_test]
@@ -164,9 +164,11 @@ def _score_rows(
     return map_clips(lambda lane: detector.score(lane[0], x[lane[1]]), (params, data), batch_size=64)
 
 
-@jax.jit
-def _standardize(train: Array, test: Array) -> tuple[Array, Array]:
-    """Each set by its own training rows."""
-    fitted = jax.vmap(fit_standardizer)(train)
-    over_sets = jax.vmap(standardize)
-    return over_sets(fitted, train), over_sets(fitted, test)
+def _standardize(train: np.ndarray, test: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each set by its own training rows, as a run has them."""
+    fitted = [compiled_standardizer(rows, weight) for rows in train]
+    over = [
+        [np.asarray(compiled_standardize(own, rows)) for own, rows in zip(fitted, sets, strict=True)]
+        for sets in (train, test)
+    ]
+    return np.stack(over[0]), np.stack(over[1])

@@ -35,8 +35,10 @@ from scipy.stats import spearmanr
 from adjax import simulator
 from adjax.data.index import index_folder
 from adjax.detectors.autoencoder import RECIPES, Lane, make_lanes
+from adjax.detectors.autoencoder.network import cut_weights
 from adjax.detectors.autoencoder.resume import LaneTable, jit_program, train_lanes
-from adjax.detectors.autoencoder.training import epoch_keys, init_state, shuffle
+from adjax.detectors.autoencoder.training import epoch_keys, init_state
+from adjax.detectors.autoencoder.windows import shuffle
 from adjax.features.recipes import BASELINE_FLOORS
 from adjax.model.extraction import ClipFeatures
 from adjax.model.inputs import extract_splits
@@ -138,7 +140,8 @@ def train_torch(
         model, optimizer = build(torch, recipe)
         lane = jax.tree.map(itemgetter(seed), table.lanes)
         if start == "ours":
-            params = init_state(config, table.windows, lane).weights.params
+            weights = init_state(config, table.windows, lane).weights
+            params = cut_weights(config, rows.shape[1], weights).params
             set_weights(
                 torch, model, *([*map(np.asarray, jax.tree.leaves(params[n]))] for n in ("kernels", "biases"))
             )

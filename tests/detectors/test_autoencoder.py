@@ -20,7 +20,7 @@ from adjax.detectors.autoencoder.network import (
     reconstruct_and_follow,
 )
 from adjax.detectors.autoencoder.residuals import residuals
-from adjax.detectors.autoencoder.training import gather_windows, inputs_and_targets
+from adjax.detectors.autoencoder.windows import Span, Windows, gather_windows, inputs_and_targets, shuffle
 from adjax.types import MAX_ITER, NOT_FINITE, SettingsError
 
 SMALL = AutoencoderConfig(n_context=3, hidden=(16,), bottleneck=4, n_epochs=6, batch_size=64)
@@ -128,6 +128,50 @@ def test_padding_is_inert_in_value_and_in_number() -> None:
         jax.tree.map(assert_array_equal, runs[0], other)
     plain = SMALL_FIT(jax.random.key(1), x, weight, AutoencoderHyper())
     jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-4, atol=1e-6), plain, runs[0])
+
+
+def test_luck_begins_alike_however_much_of_it_is_drawn() -> None:
+    """Orders, noise and initial weights of narrow bottlenecks rest on it."""
+    for key in jax.random.split(jax.random.key(5), 3):
+        for n, d in ((1, 3), (37, 3), (1000, 1)):
+            many = jax.random.uniform(key, (4096, d)), jax.random.normal(key, (4096, d))
+            few = jax.random.uniform(key, (n, d)), jax.random.normal(key, (n, d))
+            jax.tree.map(lambda a, b, n=n: assert_array_equal(a[:n], b), many, few)
+
+
+@pytest.mark.parametrize("size", [300, 512])
+def test_the_order_is_that_of_the_windows_of_weight_alone(size: int) -> None:
+    """Whatever lies between them: padding, windows held out, in whatever buffer."""
+    key, windows = jax.random.key(4), np.arange(200)
+    none = jnp.zeros(0, jnp.int32)
+    alone = Windows(jnp.zeros((200, 1)), jnp.ones(200), jnp.asarray(windows), none)
+    expected, count, total = shuffle(key, 200, alone, Span(0, 200))
+    assert (int(count), float(total)) == (200, 200.0)
+    assert_array_equal(np.sort(expected), windows)
+    assert not np.array_equal(expected, shuffle(jax.random.key(5), 200, alone, Span(0, 200))[0])
+    place = np.sort(np.random.default_rng(0).permutation(300)[:200])  # the rest has weight 0
+    weight = np.isin(np.arange(320), place + 20).astype(np.float32)
+    among = Windows(jnp.zeros((320, 1)), jnp.asarray(weight), jnp.arange(320), none)
+    order, count, total = shuffle(key, size, among, Span(20, 300))
+    assert (int(count), float(total)) == (200, 200.0)
+    assert_array_equal(order[:200], 20 + place[np.asarray(expected)])
+    assert_array_equal(order[200:], order[0])
+
+
+def test_clips_of_weight_0_might_as_well_not_be_there() -> None:
+    """Before, between and after the others, in a last batch and a first; also under noise and residual covariances."""
+    config = replace(SMALL, denoising=True, residual="mahalanobis", n_epochs=4)
+    fit = jax.jit(make_autoencoder(config).fit)
+    clips = [(normal_rows(seed, 90), window_weight(90)) for seed in range(3)]
+    odd = np.full((70, 6), 99, np.float32), np.zeros(70, np.float32)
+    short = np.full((5, 6), np.nan, np.float32), np.zeros(5, np.float32)
+    hyper = AutoencoderHyper(noise=0.1, ridge=0.1)
+    runs = [
+        fit(jax.random.key(2), *map(np.concatenate, zip(*parts, strict=True)), hyper)
+        for parts in (clips, [odd, clips[0], short, clips[1], odd, odd, clips[2], odd])
+    ]
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-4, atol=1e-5), *runs)
+    assert_allclose(runs[0][1].objective, runs[1][1].objective, rtol=1e-5)
 
 
 def test_a_weight_counts_in_the_loss() -> None:

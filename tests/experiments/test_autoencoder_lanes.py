@@ -18,9 +18,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from adjax.data.clips import Clip, ClipTable
 from adjax.detectors.autoencoder import AutoencoderConfig, make_autoencoder, make_lanes
-from adjax.detectors.autoencoder.resume import CHECKPOINTS, jit_program, train_lanes
+from adjax.detectors.autoencoder.resume import jit_program, train_lanes
 from adjax.model.extraction import ClipFeatures
-from adjax.store import hold
+from adjax.store import CHECKPOINTS, hold
 from adjax.types import FitError, StoreError
 from experiments._autoencoder_lanes import LaneSpec, make_table, score_lanes
 

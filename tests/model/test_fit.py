@@ -25,7 +25,7 @@ from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import Watch, fit_model
 from adjax.model.inputs import extract_splits
 from adjax.model.lanes import fit_rows
-from adjax.model.lift import window_starts
+from adjax.model.lift import make_detector, window_starts
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, make_spec
 from adjax.types import (
@@ -37,6 +37,7 @@ from adjax.types import (
     MachineId,
     SettingsError,
     StoreError,
+    Training,
 )
 
 SMALL = FeatureConfig(n_fft=256, hop_length=128, n_mels=16)
@@ -255,25 +256,58 @@ def test_clips_without_a_name_have_a_folder_too(splits, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "net").iterdir()] == ["mine.txt"]
 
 
-def test_a_lane_alone_is_the_detector(splits) -> None:
-    """A model trains by its kind's engine, which is `RowDetector.fit`.
-
-    Of one clip: where windows are left out between others, the engine shuffles the rest alone, in another order.
-    """
-    own = with_own(AUTOENCODER, n_epochs=3).detectors[0]
-    train, kind = splits[0].at([0]), kind_of(own.kind)
+def test_a_lane_is_the_detector(splits) -> None:
+    """A model trains by its kind's engine, which is `RowDetector.fit`, whatever clips are left out between others."""
+    own = with_own(AUTOENCODER, n_epochs=4).detectors[0]
+    train, kind = splits[0], kind_of(own.kind)
     clip = np.repeat(np.arange(len(train.clips)), np.diff(train.offsets))
-    weight = window_starts(clip, np.ones(len(clip), np.float32), own.config.n_context)
+    real = np.stack([np.ones(len(clip)), clip % 3 != 1, clip % 2 == 0]).astype(np.float32)
+    weights = np.stack([window_starts(clip, kept, own.config.n_context) for kept in real])
     options = EngineOptions(domain=np.zeros(len(clip), np.int32))
-    place, keys = np.zeros(1, np.int64), jax.random.key(0)[None]
-    found = fit_rows(kind, own.config, own.hyper, keys, train.rows[None], weight[None], place, place, options)
-    assert found.losses.shape == (1, 3)
-    assert_allclose(found.losses[0, -1], found.info.objective[0])
-    params, info = jax.jit(own.make().fit)(keys[0], jnp.asarray(train.rows), jnp.asarray(weight), own.hyper)
+    keys, rows = jax.random.split(jax.random.key(0), 2), np.stack([train.rows, train.rows[::-1]])
+    data, fold, lane_keys = np.array([0, 1, 0, 0]), np.array([0, 1, 1, 2]), keys[np.array([0, 1, 1, 0])]
+    found = fit_rows(kind, own.config, own.hyper, lane_keys, rows, weights, data, fold, options)
+    assert found.losses.shape == (4, 4)
+    assert_allclose(found.losses[:, -1], found.info.objective)
+    fit = jax.jit(own.make().fit)
+    for i in range(4):
+        alone = fit_rows(
+            kind, own.config, own.hyper, lane_keys[i][None], rows[data[i]][None], weights[fold[i]][None],
+            np.zeros(1, int), np.zeros(1, int), options,
+        )  # fmt: skip
+        assert_allclose(found.losses[i, 0], alone.losses[0, 0], rtol=1e-6)
+        solo = fit(lane_keys[i], rows[data[i]], weights[fold[i]], own.hyper)
+        for expected in (jax.tree.map(lambda leaf: leaf[0], (alone.params, alone.info)), solo):
+            jax.tree.map(
+                lambda a, b: assert_allclose(a[i], b, rtol=1e-5, atol=1e-6),  # noqa: B023
+                (found.params, found.info),
+                expected,
+            )
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_one_training_whoever_asks_for_it(splits, standardize: bool) -> None:
+    """A model with its calibration beside it, one of what that leaves, and the pure fit among other machines' rows."""
+    train, spec = splits[0], with_own(AUTOENCODER, n_epochs=4, standardize=standardize)
+    model = fit_model(replace(spec, calibration="split"), train)
+    held_out = {name for own in model.record.held_out for name in own.names}
+    seen = train.where(lambda clip: clip.name not in held_out)
+    assert 0 < len(seen.clips) < len(train.clips)
+    alone = fit_model(spec, seen)
+    for fits in zip(model.record.fits, alone.record.fits, strict=True):
+        assert_allclose(*(fit.losses for fit in fits), rtol=1e-5)
+    if standardize:
+        return
+    machines = seen.clips.machines
+    machine = np.array([machines.index(clip.machine) for clip in seen.clips], np.int32)
+    clip = np.repeat(np.arange(len(machine)), np.diff(seen.offsets)).astype(np.int32)
+    seeds = np.array([name.seed for name in machines], np.uint32)
+    training = Training(*map(jnp.asarray, (seen.rows, np.ones(len(clip)), clip, machine, 0 * machine, seeds)))
+    own = spec.detectors[0]
+    params, info = jax.jit(make_detector(own).fit)(jax.random.key(spec.seed), training, own.hyper)
+    assert_allclose([fit.objective for fit in model.record.fits], info.objective, rtol=1e-5)
     jax.tree.map(
-        lambda a, b: assert_allclose(a[0], b, rtol=1e-5, atol=1e-6),
-        (found.params, found.info),
-        (params, info),
+        lambda a, b: assert_allclose(a, b, rtol=1e-5, atol=1e-6), model.params.detectors[0].params, params
     )
 
 

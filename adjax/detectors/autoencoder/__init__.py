@@ -9,7 +9,8 @@ from adjax.detectors.autoencoder.detector import make_autoencoder
 from adjax.detectors.autoencoder.kind import KIND
 from adjax.detectors.autoencoder.lanes import LaneProgram, Strategy, make_lanes
 from adjax.detectors.autoencoder.residuals import AutoencoderParams
-from adjax.detectors.autoencoder.training import Lane, Losses, Sizes, Span, TrainState, Windows, one_lane
+from adjax.detectors.autoencoder.training import Lane, Losses, Sizes, TrainState, one_lane
+from adjax.detectors.autoencoder.windows import Span, Windows
 
 __all__ = [
     "KIND",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from jax import Array
@@ -97,6 +97,18 @@ RECIPES: Mapping[str, AutoencoderConfig] = {
         batch_size=256, constants="torch", residual="mahalanobis", n_domains=2
     ),
 }
+
+BOTTLENECK_STEP = 16  # units; a whole number of the vectors that processors compute with
+
+
+def in_training(config: AutoencoderConfig) -> AutoencoderConfig:
+    """The config of the network that is trained: its bottleneck is whole steps wide, and cut afterwards.
+
+    Products of one shape round alike: within a step, a lane that is masked down from a wider bottleneck makes the same
+    bits as one that was configured so narrow. Products of two shapes would differ by a rounding, which training lets
+    grow.
+    """
+    return replace(config, bottleneck=-(-config.bottleneck // BOTTLENECK_STEP) * BOTTLENECK_STEP)
 
 
 def check_config(config: AutoencoderConfig) -> None:

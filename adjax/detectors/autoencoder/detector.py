@@ -34,7 +34,8 @@ def make_autoencoder(
     training loss of the last epoch, NaN when the fit did not stay finite (or no window had any weight);
     `score` is what `AutoencoderConfig.residual` says.
 
-    Weights are 0 or more: a window of weight 2 counts twice in the loss, and like any other in BatchNorm's
+    Weights are 0 or more. Windows of weight 0 might as well not be there: neither the order of the others nor anything
+    else depends on them. A window of weight 2 counts twice in the loss, and like any other in BatchNorm's
     statistics.
 
     Args:

@@ -13,11 +13,12 @@ import numpy as np
 from jax import Array
 
 from adjax.checks import check_fields, check_number, check_numbers
-from adjax.detectors.autoencoder.config import RECIPES, AutoencoderConfig, AutoencoderHyper
+from adjax.detectors.autoencoder.config import RECIPES, AutoencoderConfig, AutoencoderHyper, in_training
 from adjax.detectors.autoencoder.detector import make_autoencoder
 from adjax.detectors.autoencoder.lanes import OnEpoch
 from adjax.detectors.autoencoder.resume import LaneTable, train_lanes
-from adjax.detectors.autoencoder.training import Lane, Sizes, Span, Windows
+from adjax.detectors.autoencoder.training import Lane, Sizes
+from adjax.detectors.autoencoder.windows import Span, Windows
 from adjax.types import EngineOptions, FitInfo, Fitted, Kind, RowDetector, SettingsError
 
 _WIDEST = 2**16  # of a layer
@@ -36,30 +37,25 @@ def fit_many(
     """All trainings as lanes of one program, with checkpoints where there is a folder; see `Kind.engine`."""
     n_lanes, (n_sets, n_rows, _) = len(data), x.shape
     used, own = np.unique(np.stack([data, fold]), axis=1, return_inverse=True)
-    if (
-        used.shape[1] == 1
-    ):  # all rows in their places, as `make_autoencoder` takes them: the same order, the same bits
-        starts = [n_rows * used[0, 0] + np.arange(n_rows)]
-    else:
-        starts = [n_rows * which + np.flatnonzero(weight[left] > 0) for which, left in used.T]
-    lengths = np.array([len(index) for index in starts], np.int32)
-    first = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int32)
-    # A window's weight is the same in every fold that has it at all.
-    weights = weight[used[1, 0]] if used.shape[1] == 1 else weight.max(axis=0)
+    own = own.reshape(-1)
+    # A part of n_rows for each: data of like size, whose rows were padded to one number, share a compile.
+    starts, lengths = np.zeros((used.shape[1], n_rows), np.int32), np.zeros(used.shape[1], np.int32)
+    for number, (which, left) in enumerate(used.T):
+        index = n_rows * which + np.flatnonzero(weight[left] > 0)
+        starts[number, : len(index)], lengths[number] = index, len(index)
+    first = n_rows * np.arange(len(starts), dtype=np.int32)
     windows = Windows(
         jnp.asarray(x.reshape(n_sets * n_rows, -1)),
-        jnp.asarray(np.tile(weights, n_sets)),
-        jnp.asarray(np.concatenate(starts), jnp.int32),
+        # A window's weight is the same in every fold that has it at all.
+        jnp.asarray(np.tile(weight.max(axis=0), n_sets)),
+        jnp.asarray(starts.reshape(-1)),
         jnp.zeros(0, jnp.int32),
     )
-    own = own.reshape(-1)
     none = jnp.zeros(n_lanes, jnp.int32)
     hyper = jax.tree.map(lambda value: jnp.broadcast_to(jnp.asarray(value), (n_lanes,)), hyper)
     lanes = Lane(keys, Span(jnp.asarray(first[own]), jnp.asarray(lengths[own])), Span(none, none), hyper)
     domain = np.zeros(n_rows, np.int32) if options.domain is None else options.domain
-    table = LaneTable(
-        windows, lanes, Sizes(int(lengths.max()), 0), jnp.asarray(np.tile(domain, n_sets), jnp.int32)
-    )
+    table = LaneTable(windows, lanes, Sizes(n_rows, 0), jnp.asarray(np.tile(domain, n_sets), jnp.int32))
     trained = train_lanes(table, config, folder=options.folder, on_epoch=_report(options.on_step))
     losses = np.asarray(trained.losses.train)
     info = FitInfo(losses[-1], np.asarray(trained.state.n_epochs), np.asarray(trained.state.status))
@@ -84,11 +80,6 @@ def _for_clips(config: AutoencoderConfig) -> AutoencoderConfig:
 
 def _widen(configs: Sequence[AutoencoderConfig]) -> AutoencoderConfig:
     return replace(configs[0], bottleneck=max(config.bottleneck for config in configs))
-
-
-def _group(config: AutoencoderConfig) -> AutoencoderConfig:
-    """A bottleneck is masked down from the widest: its cost hardly depends on it."""
-    return replace(config, bottleneck=1 if config.bottleneck > 0 else config.bottleneck)
 
 
 def _narrow(config: AutoencoderConfig, hyper: AutoencoderHyper) -> AutoencoderHyper:
@@ -136,7 +127,7 @@ KIND = Kind(
     engine=fit_many,
     for_clips=_for_clips,
     widen=_widen,
-    group=_group,
+    group=in_training,  # a bottleneck is masked down from the widest
     narrow=_narrow,
     n_floats=_n_floats,
     max_lanes=64,

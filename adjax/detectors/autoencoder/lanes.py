@@ -12,16 +12,8 @@ from jax import Array, lax
 from adjax.batching import STRATEGIES, Strategy, map_clips
 from adjax.detectors.autoencoder.config import AutoencoderConfig, check_config
 from adjax.detectors.autoencoder.residuals import AutoencoderParams, finish, score_windows
-from adjax.detectors.autoencoder.training import (
-    Lane,
-    Losses,
-    Sizes,
-    TrainState,
-    Windows,
-    gather_windows,
-    init_state,
-    train_epoch,
-)
+from adjax.detectors.autoencoder.training import Lane, Losses, Sizes, TrainState, init_state, train_epoch
+from adjax.detectors.autoencoder.windows import Windows, gather_windows
 from adjax.detectors.rows import map_rows
 from adjax.types import SettingsError
 

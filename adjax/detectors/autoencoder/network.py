@@ -150,6 +150,15 @@ def init_weights(
     return Weights(*nnx.split(model, nnx.Param, nnx.BatchStat)[1:])
 
 
+def cut_weights(config: AutoencoderConfig, n_features: int, weights: Weights) -> Weights:
+    """Those of a wider bottleneck without its last units, down to what the config has."""
+    dtype = jax.tree.leaves(weights)[0].dtype
+    shapes = jax.eval_shape(
+        lambda: init_weights(config, n_features, jax.random.key(0), config.bottleneck, dtype)
+    )
+    return jax.tree.map(lambda leaf, own: leaf[tuple(map(slice, own.shape))], weights, shapes)
+
+
 def reconstruct(
     config: AutoencoderConfig, weights: Weights, x: Array, n_features: int, width: Array | int
 ) -> Array:

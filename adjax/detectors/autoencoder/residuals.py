@@ -9,14 +9,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from adjax.detectors.autoencoder.config import AutoencoderConfig, AutoencoderHyper
-from adjax.detectors.autoencoder.network import Weights, reconstruct
-from adjax.detectors.autoencoder.training import (
-    Lane,
-    Windows,
-    gather_windows,
-    inputs_and_targets,
-    width_of,
-)
+from adjax.detectors.autoencoder.network import Weights, cut_weights, reconstruct
+from adjax.detectors.autoencoder.training import Lane, width_of
+from adjax.detectors.autoencoder.windows import Windows, gather_windows, inputs_and_targets, windows_at
 
 
 class AutoencoderParams(NamedTuple):
@@ -43,20 +38,20 @@ def finish(
         config: static settings.
         windows: what was trained on.
         lane: which part of it.
-        weights: the trained network's.
+        weights: the trained network's, of the bottleneck that `in_training` has.
         domain: (n_rows,) int32 in [0, n_domains), of the window that starts at each row; None: all 0. A domain
             without windows takes the covariance of all.
     """
     width = jnp.asarray(width_of(config, lane.hyper), jnp.int32)
     if config.residual == "mean_square":
-        return AutoencoderParams(weights, width, None)
+        return AutoencoderParams(cut_weights(config, windows.x.shape[1], weights), width, None)
     scatter, mass = _scatter(config, windows, lane, weights, domain)
     empty = (mass == 0)[:, None, None]
     scatter = jnp.where(empty, jnp.sum(scatter, axis=0)[None], scatter)
     mass = jnp.where(mass == 0, jnp.sum(mass), mass)
     covariances = scatter / jnp.maximum(mass - 1, 1)[:, None, None]
     whitening = jax.vmap(_whitening, in_axes=(0, None))(covariances, lane.hyper)
-    return AutoencoderParams(weights, width, whitening)
+    return AutoencoderParams(cut_weights(config, windows.x.shape[1], weights), width, whitening)
 
 
 def score_windows(config: AutoencoderConfig, params: AutoencoderParams, windows: Array) -> Array:
@@ -86,9 +81,7 @@ def _scatter(
     block = min(config.block_size, windows.train.shape[0])
 
     def body(number: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
-        place = number * block + jnp.arange(block)
-        real = place < lane.train.length
-        index = windows.train[lane.train.first + jnp.where(real, place, 0)]
+        index, real = windows_at(windows.train, lane.train, number * block + jnp.arange(block))
         weight = jnp.where(real, windows.weight[index], 0)
         gathered = gather_windows(windows.x, index, config.n_context)
         residual = residuals(config, weights, gathered, width_of(config, lane.hyper))

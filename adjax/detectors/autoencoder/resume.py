@@ -19,10 +19,9 @@ from adjax.batching import strategy_here
 from adjax.detectors.autoencoder.config import AutoencoderConfig
 from adjax.detectors.autoencoder.lanes import LaneProgram, OnEpoch, Strategy, make_lanes
 from adjax.detectors.autoencoder.residuals import AutoencoderParams
-from adjax.detectors.autoencoder.training import Lane, Losses, Sizes, TrainState, Windows
-from adjax.store import hold, latest_checkpoint, save_checkpoint
-
-CHECKPOINTS = "checkpoints"
+from adjax.detectors.autoencoder.training import Lane, Losses, Sizes, TrainState
+from adjax.detectors.autoencoder.windows import Windows
+from adjax.store import CHECKPOINTS, hold, latest_checkpoint, save_checkpoint
 
 
 class LaneTable(NamedTuple):

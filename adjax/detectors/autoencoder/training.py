@@ -1,8 +1,13 @@
 """One lane's training: Adam on the mean squared error, an epoch at a time, from an explicit state.
 
-A window is a run of consecutive rows. Windows are gathered from the rows inside the compiled step, so the matrix
-of all windows (five times the features) never exists. What an epoch does depends on the state alone, so that
-training in pieces, with a stop between any two epochs, is the same as training in one go.
+What an epoch does depends on the state alone, so that training in pieces, with a stop between any two epochs, is the
+same as training in one go.
+
+Nor does it depend on what else is in the program. The weights that a lane starts from, its windows, their order and
+their batches are its own: beside other lanes, among rows of weight 0 or masked down from a wider bottleneck it is the
+training that it is alone, to rounding. Training lets a rounding grow, from some 1e-6 of the loss after an epoch to some
+1e-3 after thirty; so shapes are the config's own (whole batches, see also `in_training`), and "map" then gives the same
+bits. With "vmap" all lanes are one product, which may round in another way for another number of lanes.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from adjax.detectors.autoencoder.config import CONSTANTS, AutoencoderConfig, AutoencoderHyper
+from adjax.detectors.autoencoder.config import CONSTANTS, AutoencoderConfig, AutoencoderHyper, in_training
 from adjax.detectors.autoencoder.network import (
     Weights,
     init_weights,
@@ -22,35 +27,15 @@ from adjax.detectors.autoencoder.network import (
     reconstruct,
     reconstruct_and_follow,
 )
+from adjax.detectors.autoencoder.windows import (
+    Span,
+    Windows,
+    gather_windows,
+    inputs_and_targets,
+    shuffle,
+    windows_at,
+)
 from adjax.types import MAX_ITER, NOT_FINITE
-
-
-class Windows(NamedTuple):
-    """The windows of a study; all its lanes read them.
-
-    Attributes:
-        x: (n_rows, n_features) float, in time order, clip after clip.
-        weight: (n_rows,) float >= 0 of the window that starts at each row.
-        train: (n_train,) int32, the rows where training windows start; those of a machine lie together.
-        validation: (n_validation,) int32, likewise of windows that are only looked at.
-    """
-
-    x: Array
-    weight: Array
-    train: Array
-    validation: Array
-
-
-class Span(NamedTuple):
-    """A lane's part of an index.
-
-    Attributes:
-        first: () int32, where it begins.
-        length: () int32, how long it is.
-    """
-
-    first: Array
-    length: Array
 
 
 class Lane(NamedTuple):
@@ -80,7 +65,7 @@ class TrainState(NamedTuple):
     """A lane in training.
 
     Attributes:
-        weights: the network's.
+        weights: of the network of `in_training`.
         opt_state: Adam's.
         n_epochs: () int32, epochs made.
         status: () int32, MAX_ITER so far, or NOT_FINITE: the lane has stopped in the state of its last good epoch.
@@ -114,14 +99,14 @@ def one_lane(key: Array, x: Array, weight: Array, hyper: AutoencoderHyper) -> tu
 
 def width_of(config: AutoencoderConfig, hyper: AutoencoderHyper) -> Array | int:
     """() units of the bottleneck in use."""
-    return config.bottleneck if hyper.width is None else hyper.width
+    return config.bottleneck if hyper.width is None else jnp.minimum(hyper.width, config.bottleneck)
 
 
 def init_state(config: AutoencoderConfig, windows: Windows, lane: Lane) -> TrainState:
     """A lane before its first epoch."""
     key_init, _ = jax.random.split(lane.key)
     x = windows.x
-    weights = init_weights(config, x.shape[1], key_init, width_of(config, lane.hyper), x.dtype)
+    weights = init_weights(in_training(config), x.shape[1], key_init, width_of(config, lane.hyper), x.dtype)
     opt_state = _adam(config, lane.hyper).init(weights.params)
     return TrainState(weights, opt_state, jnp.zeros((), jnp.int32), jnp.full((), MAX_ITER, jnp.int32))
 
@@ -135,7 +120,9 @@ def train_epoch(
     """
     key_order, key_noise = epoch_keys(lane, state.n_epochs)
     order, count, total_weight = shuffle(key_order, sizes.train, windows, lane.train)
-    batch_size = min(config.batch_size, sizes.train)
+    batch_size = (
+        config.batch_size
+    )  # also for fewer windows: of one shape, for the same rounding in any company
     order = jnp.pad(order, (0, -sizes.train % batch_size))
     runs = state.status != NOT_FINITE
 
@@ -194,51 +181,13 @@ def mean_error_over(
     block = min(config.block_size, size)
 
     def body(number: Array, total: Array) -> Array:
-        place = number * block + jnp.arange(block)
-        real = place < lane.validation.length
-        index = windows.validation[lane.validation.first + jnp.where(real, place, 0)]
+        index, real = windows_at(windows.validation, lane.validation, number * block + jnp.arange(block))
         inputs, targets = inputs_and_targets(config, gather_windows(windows.x, index, config.n_context))
         output = reconstruct(config, weights, inputs, windows.x.shape[1], width_of(config, lane.hyper))
         return total + jnp.sum(jnp.where(real, jnp.mean(jnp.square(output - targets), axis=1), 0))
 
     n_blocks = -(-lane.validation.length // block)
     return lax.fori_loop(0, n_blocks, body, jnp.zeros((), windows.x.dtype)) / lane.validation.length
-
-
-def gather_windows(x: Array, index: Array, n_context: int) -> Array:
-    """Windows of `n_context` consecutive rows of `x` (n_rows, d) that start at `index` (n,).
-
-    Returns:
-        (n, n_context, d). A window that would run past the last row is moved back to end with it;
-        of fewer rows than that the last is repeated.
-    """
-    x = jnp.pad(x, ((0, max(n_context - x.shape[0], 0)), (0, 0)), mode="edge")
-    # A window lies in one piece of memory: slices are three times as fast as picking rows.
-    return jax.vmap(lambda start: lax.dynamic_slice_in_dim(x, start, n_context))(index)
-
-
-def inputs_and_targets(config: AutoencoderConfig, windows: Array) -> tuple[Array, Array]:
-    """What the network sees and what it should answer, of windows (n, n_context, d); (n, …) each."""
-    n = windows.shape[0]
-    if config.predict == "window":
-        return windows.reshape(n, -1), windows.reshape(n, -1)
-    middle = config.n_context // 2
-    others = jnp.concatenate([windows[:, :middle], windows[:, middle + 1 :]], axis=1)
-    return others.reshape(n, -1), windows[:, middle]
-
-
-def shuffle(key: Array, size: int, windows: Windows, span: Span) -> tuple[Array, Array, Array]:
-    """(size,) rows of the span's windows of weight > 0 in random order, then padding; their number; their weight.
-
-    Padding repeats a real window, so that what lies in padded rows is never read. The order does not depend on
-    `size`: a lane beside larger ones goes the same way as alone.
-    """
-    place = jnp.arange(size)
-    index = windows.train[span.first + jnp.minimum(place, jnp.maximum(span.length - 1, 0))]
-    weight = jnp.where(place < span.length, windows.weight[index], 0)
-    order = index[jnp.argsort(jnp.where(weight > 0, jax.random.uniform(key, (size,)), 2.0))]
-    count = jnp.sum(weight > 0)
-    return jnp.where(place < count, order, order[0]), count, jnp.sum(weight)
 
 
 def _mean_error(output: Array, target: Array, weight: Array) -> Array:
