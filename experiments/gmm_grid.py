@@ -115,11 +115,11 @@ def effects_of(result: SweepResult) -> Effects:
     values = {axis: {trial.settings[axis] for trial in result.trials} for axis in result.trials[0].settings}
     axes = [axis for axis, own in values.items() if len(own) > 1]
     by_machine: list[tuple[list[TrialResult], np.ndarray]] = []
-    for name, clips in result.clips.items():
+    for name in dict.fromkeys((trial.machine_type, trial.machine_id) for trial in result.trials):
         trials = [trial for trial in result.trials if (trial.machine_type, trial.machine_id) == name]
         trials = [trial for trial in trials if np.isfinite(trial.auc)]
         if trials:
-            areas = resampled(np.stack([trial.scores for trial in trials]), clips.labels)
+            areas = resampled(np.stack([trial.scores for trial in trials]), trials[0].clips.labels)
             drawn = np.column_stack([[trial.auc for trial in trials], areas])
             by_machine.append((trials, drawn))
     return {axis: effects_of_axis(axis, by_machine) for axis in axes}

@@ -15,12 +15,12 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-MESSAGE = "adjax: interrupted; what was written so far is whole, and the same command goes on"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MESSAGE = "adjax: interrupted; what was written so far is whole: run the same command again to finish"
+_SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
 def end_when_interrupted() -> None:
-    """From now on SIGINT and SIGTERM end this process with 128 + their number; call it in the main thread."""
+    """From now on SIGINT, SIGTERM and SIGHUP end this process with 128 + their number; call it in the main thread."""
     inside, outside = socket.socketpair()  # Windows wakes sockets only
     outside.setblocking(False)
     where = (_copy_of(1), _copy_of(2))
@@ -28,7 +28,8 @@ def end_when_interrupted() -> None:
     threading.Thread(target=_wait, args=arguments, daemon=True, name="adjax-interrupts").start()
     signal.set_wakeup_fd(outside.fileno(), warn_on_full_buffer=False)
     for number in _SIGNALS:
-        signal.signal(number, _nothing)  # without a handler of Python's nobody would be woken
+        if signal.getsignal(number) != signal.SIG_IGN:  # of a job in the background, or under nohup
+            signal.signal(number, _nothing)  # without a handler of Python's nobody would be woken
 
 
 def _copy_of(output: int) -> int:

@@ -32,9 +32,9 @@ from adjax.model.inputs import extract_splits
 from adjax.model.model import Model
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, everything
-from adjax.report.folder import FAILURES, FILES, draw_figures, write_run
+from adjax.report.folder import FAILURES, FILES, draw_figures, score_files, write_run
 from adjax.report.tables import Summary, decisions_table, fits_table, results_table, summarise
-from adjax.store import ResultFolder, own
+from adjax.store import ResultFolder, own_folder
 from adjax.types import readable
 
 
@@ -86,7 +86,7 @@ def run(command: Run, console: Console) -> bool:
     specs = command.models()
     places = {name: name.replace(":", "_") if len(specs) > 1 else "" for name in specs}
     reserved = [f"{place}/{file}".lstrip("/") for place in places.values() for file in FILES]
-    with own(command.out, reserved) as results:
+    with own_folder(command.out, reserved) as results:
         return _run(command, specs, places, results, console)
 
 
@@ -108,6 +108,10 @@ def _run(
         clips = clips.with_labels(read_labels(command.labels))
     if not len(clips.select(split="test")) and len(clips.select(split="train")):
         clips = hold_out_test(clips, command.group)
+    machines = clips.select(split="test").machines
+    results.check(
+        f"{place}/{file}".lstrip("/") for place in places.values() for file in score_files(machines).values()
+    )
     print_understood(console, clips)
     counts = {f"{split}_clips": len(clips.select(split=split)) for split in ("train", "test")}
     features = _features(command, specs, clips, console, clock)

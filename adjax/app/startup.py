@@ -47,11 +47,10 @@ def drop_damaged(folder: Path) -> None:
     """
     mark = folder / _CHECKED
     since = mark.stat().st_mtime_ns if mark.exists() else 0
-    new = [path for path in folder.glob("*-cache") if path.stat().st_mtime_ns >= since]
-    mark.touch()
-    for path in new:
-        if not _is_whole(path.read_bytes()):
-            with contextlib.suppress(OSError):
+    mark.touch()  # what is written from now on is looked at the next time
+    for path in folder.glob("*-cache"):
+        with contextlib.suppress(OSError):  # another process has just deleted it
+            if path.stat().st_mtime_ns >= since and not _is_whole(path.read_bytes()):
                 path.unlink()
 
 

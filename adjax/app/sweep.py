@@ -23,7 +23,7 @@ from adjax.features.recipes import FeatureConfig, FeatureKind, Pooling
 from adjax.model.spec import ModelSpec, ScorePooling, make_spec, parse_setting
 from adjax.report.figures import save
 from adjax.report.sweep_figures import heat_maps, short
-from adjax.store import own
+from adjax.store import own_folder
 from adjax.sweep import Progress as Done
 from adjax.sweep import Sweep, SweepResult, TrialResult, grid, run_sweep, sample
 from adjax.sweep.run import FAILURES, TABLE
@@ -169,7 +169,7 @@ def sweep(command: SweepCommand, console: Console) -> bool:
         across = "features.gwrp_r" if "features.gwrp_r" in varied else varied[0]
         down = next((name for name in reversed(varied) if name != across), "seed")
         try:  # everything is safe by now: a figure never costs a result
-            with own(command.out) as results:
+            with own_folder(command.out) as results:
                 figure = heat_maps(result.trials, across, down)
                 files.append(results.add("figures/heat_map.png", lambda path: save(figure, path)))
         except Exception as error:

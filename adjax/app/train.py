@@ -45,7 +45,7 @@ def train(command: Train, console: Console) -> bool:
         raise DataError(
             "which recordings? give a folder of normal ones: adjax train --data FOLDER --out MODEL"
         )
-    check_ours(command.out)
+    check_ours(command.out, "model")
     everything = index_folder(command.data, machine_type=command.machine_type, seed=command.seed)
     clips = everything.select(split="train")
     if not len(clips):
@@ -94,11 +94,11 @@ def train(command: Train, console: Console) -> bool:
 def _work_folder(out: Path) -> Iterator[Path]:
     """A folder beside the model for checkpoints, held by this command alone; it goes unless checkpoints stay in it."""
     work = out.with_name(f".{out.name}.work")
-    try:
-        with hold(work):
+    with hold(work):
+        try:
             yield work
-    finally:
-        if work.is_dir() and {path.name for path in work.iterdir()} <= {LOCK}:
-            (work / LOCK).unlink(missing_ok=True)
-            with suppress(OSError):  # another command has just begun
-                work.rmdir()
+        finally:
+            if {path.name for path in work.iterdir()} <= {LOCK}:
+                (work / LOCK).unlink(missing_ok=True)
+                with suppress(OSError):  # another command has just begun
+                    work.rmdir()

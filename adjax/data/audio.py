@@ -18,8 +18,8 @@ import numpy as np
 import soundfile
 
 from adjax.data.descriptors import ChannelLevels, ClipInfo, describe_file, describe_sound
-from adjax.data.headers import open_regular
-from adjax.data.lengths import RENEW, Length, Mended, read_length
+from adjax.data.headers import RENEW, open_regular
+from adjax.data.lengths import Length, Mended, read_length
 from adjax.data.quiet import without_words_of_libraries
 from adjax.data.rates import resample, resampled_length
 from adjax.files import whole_file

@@ -142,9 +142,9 @@ class ChannelLevels:
         self.peak = 0.0  # of all channels; NaN once there was one
 
     def add(self, block: np.ndarray) -> None:
-        """Take (n, n_channels) samples into account, at most some 4,000 of them, fewer of many channels."""
+        """Take (n, n_channels) samples into account: all for the peak, some 4,000 or fewer for the sums."""
         some = block[:: max(1, len(block) // max(1, min(4096, 2**15 // len(self._sum))))].astype(np.float64)
-        self.peak = float(np.maximum(self.peak, np.abs(some).max()))
+        self.peak = float(np.max([self.peak, block.max(), -float(block.min())]))
         self._n += len(some)
         self._sum += some.sum(axis=0)
         self._products += some.T @ some

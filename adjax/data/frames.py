@@ -8,12 +8,11 @@ import struct
 from typing import NamedTuple
 
 from adjax.data.descriptors import AS_WRITTEN, LENGTH_SHORT
+from adjax.data.headers import CONVERT, RENEW
 from adjax.types import ClipError
 
 MAX_AFTER = 4096  # bytes after the audio that are no sign of more of it
 
-_RENEW = "copy or download it again"
-_CONVERT = "convert it to WAV or FLAC"
 _TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")  # a title and the like, after the last frame
 # Of MPEG audio, from the index in a frame's header on. Bits per second / 1000, by (version 1?, layer) ...
 _BITRATES = {
@@ -35,7 +34,7 @@ class Frames(NamedTuple):
     """The frames of a file of MPEG audio.
 
     Attributes:
-        n_missing: bytes that lack at the end, by the last frame or by a Xing header.
+        n_missing: bytes missing at the end, by the last frame or by a Xing header.
         n_samples: that all frames make.
         counted: whether a Xing header says how many frames there are; if not, libmpg123 guesses by the first.
     """
@@ -53,7 +52,7 @@ class Frames(NamedTuple):
         if self.n_samples > n_claimed + (_TRIMMED if self.counted else 0):
             raise ClipError(
                 path,
-                f"is MP3 of {self.n_samples:,} samples, but its header leads to {n_claimed:,}; {_CONVERT}",
+                f"is MP3 of {self.n_samples:,} samples, but its header leads to {n_claimed:,}; {CONVERT}",
             )
         return n_claimed if self.counted else self.n_samples
 
@@ -78,10 +77,10 @@ def check_pages(path: str | os.PathLike[str], raw: io.FileIO, size: int) -> int:
         raw.seek(position)
         head = raw.read(27)
         if head[:4] != b"OggS"[: len(head)]:
-            raise ClipError(path, f"is damaged (no Ogg page at byte {position:,}); {_RENEW}")
+            raise ClipError(path, f"is damaged (no Ogg page at byte {position:,}); {RENEW}")
         sizes = raw.read(head[26]) if len(head) == 27 else b""
         if len(head) < 27 or len(sizes) < head[26] or position + 27 + len(sizes) + sum(sizes) > size:
-            raise ClipError(path, f"is truncated (within an Ogg page); {_RENEW}")
+            raise ClipError(path, f"is truncated (within an Ogg page); {RENEW}")
         position += 27 + len(sizes) + sum(sizes)
         if head[5] & 4:  # the last page of its stream
             raw.seek(position)
@@ -89,7 +88,7 @@ def check_pages(path: str | os.PathLike[str], raw: io.FileIO, size: int) -> int:
                 return AS_WRITTEN
             if raw.read(4) == b"OggS":  # another recording, which libsndfile leaves out
                 return LENGTH_SHORT
-    raise ClipError(path, f"is truncated (its last Ogg page is not marked as the last); {_RENEW}")
+    raise ClipError(path, f"is truncated (its last Ogg page is not marked as the last); {RENEW}")
 
 
 def is_mpeg(mark: bytes) -> bool:
@@ -113,13 +112,13 @@ def read_frames(path: str | os.PathLike[str], raw: io.FileIO, start: int, size: 
             break
         frame = _frame(mark)
         if frame is None or frame.kind != (kind or frame.kind):
-            raise ClipError(path, f"is damaged, or MP3 of no known length (byte {position:,}); {_CONVERT}")
+            raise ClipError(path, f"is damaged, or MP3 of no known length (byte {position:,}); {CONVERT}")
         if position > start or promised is None:  # a Xing header takes a frame for itself
             n_samples += frame.n_samples
         position, kind = position + frame.n_bytes, frame.kind
     raw.seek(position)
     if size - position > MAX_AFTER and not raw.read(16).startswith(_TAGS):
-        raise ClipError(path, f"is damaged (no MPEG frame at byte {position:,}); {_RENEW}")
+        raise ClipError(path, f"is damaged (no MPEG frame at byte {position:,}); {RENEW}")
     n_missing = max(position - size, start + (promised or 0) - size, 0)
     return Frames(n_missing, n_samples, promised is not None)
 

@@ -8,10 +8,11 @@ import stat
 
 from adjax.types import ClipError
 
-_CONVERT = "convert it to WAV or FLAC first"
-_UNREAD = f"which cannot be read; {_CONVERT}"
+CONVERT = "convert it to WAV or FLAC first"
+RENEW = "copy or download it again"
+_UNREAD = f"which cannot be read; {CONVERT}"
 # libsndfile reads these, but a truncated file looks like a shorter one: nobody could tell.
-_UNSURE = f"of which nobody can tell whether it is whole; {_CONVERT}"
+_UNSURE = f"of which nobody can tell whether it is whole; {CONVERT}"
 
 # First bytes of files that often bear a clip's name: where, what, and the words for it.
 _STRANGERS = (

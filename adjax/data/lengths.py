@@ -21,10 +21,9 @@ from typing import Any, NamedTuple
 
 from adjax.data.descriptors import AS_WRITTEN, LENGTH_SHORT, LENGTH_ZERO, NO_LENGTH
 from adjax.data.frames import MAX_AFTER, Frames, check_pages, is_mpeg, read_frames
-from adjax.data.headers import what_it_is
+from adjax.data.headers import RENEW, what_it_is
 from adjax.types import ClipError
 
-RENEW = "copy or download it again"
 # What writes into a pipe cannot know the length: ffmpeg writes 0xFFFFFFFF, sox 0x7FFFF000, arecord 0x80000000,
 # others something just below 2^31, and into 64 bits -1 or 2^63 - 1. No file is as long as this without being cut.
 _UNKNOWN_LENGTH = {4: 0x7FFF0000, 8: 2**62}

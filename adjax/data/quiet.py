@@ -8,7 +8,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 _ONE_AT_A_TIME = threading.Lock()  # a process has one terminal
 # What they say on standard output and on standard error; the first is where results go, blank lines and all.
@@ -30,25 +30,25 @@ def without_words_of_libraries() -> Iterator[None]:
 
 @contextmanager
 def _filtered(output: int) -> Iterator[None]:
-    try:
-        kept = os.dup(output)
-    except OSError:  # a daemon may have closed it
-        yield
-        return
-    _flush()
-    try:
-        with tempfile.TemporaryFile() as caught:
-            os.dup2(caught.fileno(), output)
-            try:
-                yield
-            finally:
-                os.dup2(kept, output)
-                caught.seek(0)
+    with ExitStack() as stack:
+        try:
+            kept = os.dup(output)
+            stack.callback(os.close, kept)
+            caught = stack.enter_context(tempfile.TemporaryFile())
+        except OSError:  # a daemon may have closed it, or there is no room: then their words are heard
+            yield
+            return
+        _flush()
+        os.dup2(caught.fileno(), output)
+        try:
+            yield
+        finally:
+            os.dup2(kept, output)
+            caught.seek(0)
+            with suppress(OSError):  # nobody reads it any more
                 for line in caught:
                     if not _THEIR_WORDS[output].search(line):
                         os.write(output, line)
-    finally:
-        os.close(kept)
 
 
 def _flush() -> None:

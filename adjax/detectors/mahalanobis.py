@@ -67,9 +67,8 @@ def fit_gaussian(
         raise SettingsError(f"covariance={covariance!r} is neither 'full' nor 'diag'")
     d = x.shape[1]
     weight = unit_weights(weight)
-    weight = weight / jnp.where(
-        jnp.max(weight) > 0, jnp.max(weight), 1
-    )  # they count vectors: 1 is one of them
+    # They count vectors, and the largest is one of them.
+    weight = weight / jnp.where(jnp.max(weight) > 0, jnp.max(weight), 1)
     # Centred on all vectors first: float32 has few digits left for a variance at -60 dB. And `where`: a padded
     # vector may hold anything, also NaN.
     present = weight[:, None] > 0

@@ -40,12 +40,11 @@ def check_table(path: Path, header: Iterable[str]) -> None:
     """
     if not path.exists():
         return
-    try:
-        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+    found = None
+    if path.is_file():  # to read from a pipe would block
+        with suppress(OSError, csv.Error), open(path, newline="", encoding="utf-8", errors="replace") as file:
             found = next(csv.reader(file), [])
-    except (OSError, csv.Error):
-        found = None
-    if not path.is_file() or found != list(header):
+    if found != list(header):
         raise StoreError(f"{path}: is not a table that adjax wrote, and would be lost; give another name")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import re
+import secrets
 import shutil
 import threading
 from collections.abc import Iterator
@@ -21,7 +21,6 @@ _LONGEST = 180  # bytes of a name: disks take 255, and more is added to it
 # What this process has begun and not finished, for the one moment in which no `finally` runs: see `drop_unfinished`.
 _unfinished: set[Path] = set()
 _guard = threading.RLock()
-_number = itertools.count()
 
 
 @contextmanager
@@ -40,7 +39,9 @@ def whole_file(path: Path | str, mode: str = "w", *, sync: bool = True) -> Itera
     """
     path = Path(path)
     text = {} if "b" in mode else {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-    partial = path.with_name(f".adjax-{os.getpid()}-{next(_number)}.tmp")
+    partial = path.with_name(
+        f".adjax-{secrets.token_hex(8)}.tmp"
+    )  # process numbers repeat, in containers above all
     try:
         if path.exists() and not path.is_file():  # a device or a folder
             raise OSError("something lies there that is no file")
@@ -53,6 +54,8 @@ def whole_file(path: Path | str, mode: str = "w", *, sync: bool = True) -> Itera
             with uninterrupted():
                 os.replace(partial, path)
     except OSError as error:
+        if error.filename not in (None, str(path), str(partial)):  # of another file: what the block did
+            raise
         raise cannot_write(path, error) from error
 
 
@@ -66,13 +69,16 @@ def cannot_write(path: Path, error: BaseException) -> StoreError:
 
 
 @contextmanager
-def told_of(path: Path, staged: Path) -> Iterator[None]:
+def errors_name(path: Path, staged: Path) -> Iterator[None]:
     """Errors of files in a folder that nobody sees name the one that they are for."""
     try:
         yield
     except StoreError as error:
         raise StoreError(str(error).replace(str(staged), str(path))) from error
     except OSError as error:
+        where = Path(error.filename or path)
+        if not any(where.is_relative_to(place) for place in (path, staged)):
+            raise
         raise cannot_write(path, error) from error
 
 
@@ -124,7 +130,7 @@ def remove(path: Path) -> None:
     """Delete a file or a folder with all that it holds; nothing happens where there is none."""
     try:
         path.unlink()
-    except (IsADirectoryError, PermissionError):  # how systems refuse to unlink a folder
+    except (IsADirectoryError, PermissionError):  # a folder; on macOS the second
         shutil.rmtree(path, ignore_errors=True)
     except OSError:
         pass  # it is not there, or has its name by now
@@ -138,7 +144,7 @@ def sha256(path: Path) -> str:
 
 def sync_file(path: Path) -> None:
     """Wait until a file is on the disk."""
-    with open(path, "rb") as file:
+    with open(path, "r+b") as file:  # Windows wants to be able to write
         os.fsync(file.fileno())
 
 

@@ -207,4 +207,5 @@ def _typical(spec: DetectorSpec, features: ClipFeatures, machine: np.ndarray, n_
 
 def folder_of(machine: MachineId) -> str:
     """Name of a machine's folder among the checkpoints."""
-    return file_name("_".join(part for part in machine if part) or "all")
+    # The hash tells machine "b" of type "a" from a type "a_b".
+    return f"{file_name('_'.join(part for part in machine if part) or 'all')}~{machine.seed:08x}"

@@ -252,7 +252,7 @@ def write_tree(
         for plan in plans:
             tell(home / plan.split / plan.name)
     else:
-        write_folder(home, fill)
+        write_folder(home, "simulation", fill)
     return home
 
 

@@ -7,7 +7,7 @@ SHA-256 of its files, by which adjax knows them for its own; no file is ever unp
 from adjax.store.checkpoints import CHECKPOINTS, drop_checkpoints, latest_checkpoint, save_checkpoint
 from adjax.store.folder import LOCK, check_folder, check_ours, hold, write_folder
 from adjax.store.model import load_model, read_settings, save_model
-from adjax.store.results import ResultFolder, own
+from adjax.store.results import ResultFolder, own_folder
 
 __all__ = [
     "CHECKPOINTS",
@@ -19,7 +19,7 @@ __all__ = [
     "hold",
     "latest_checkpoint",
     "load_model",
-    "own",
+    "own_folder",
     "read_settings",
     "save_checkpoint",
     "save_model",

@@ -50,10 +50,10 @@ def save_checkpoint(folder: Path, epoch: int, state: Any, fingerprint: str) -> N
         write_json(place / ABOUT, {"epoch": epoch, "fingerprint": fingerprint})
 
     place = folder / f"epoch_{epoch:06d}"
-    remove_folder(place)  # a damaged one, which was passed over
-    write_folder(place, fill)
+    remove_folder(place, "checkpoint")  # a damaged one, which was passed over
+    write_folder(place, "checkpoint", fill)
     for old, _ in _list(folder)[KEPT:]:
-        remove_folder(old)
+        remove_folder(old, "checkpoint")
 
 
 def latest_checkpoint(folder: Path, template: Callable[[int], Any], fingerprint: str) -> Checkpoint:
@@ -91,7 +91,7 @@ def drop_checkpoints(folder: Path) -> None:
     """Delete what trainings left in a folder and below, and the folders that are empty then; nothing else."""
     for checkpoints in sorted(folder.rglob(CHECKPOINTS)):
         for place, _ in _list(checkpoints):
-            remove_folder(place)
+            remove_folder(place, "checkpoint")
         (checkpoints.parent / LOCK).unlink(missing_ok=True)
         for empty in (checkpoints, *checkpoints.parents):
             if not empty.is_relative_to(folder):

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
 from adjax.files import (
     TEMPORARY,
     cannot_write,
+    errors_name,
     make_folder,
     remove,
     sha256,
     sync_file,
-    told_of,
     unfinished,
     uninterrupted,
     whole_file,
 )
 from adjax.types import StoreError
 
-HASHES = "SHA256SUMS"  # the format of sha256sum: `sha256sum --check SHA256SUMS` verifies it
+# In the format of sha256sum: `sha256sum --check SHA256SUMS` verifies it. Others have such files, too; the first line
+# says that this one is adjax's, and of what.
+HASHES = "SHA256SUMS"
+Kind = Literal["results", "model", "checkpoint", "simulation"]
+_HEAD = "# adjax: "
+# Before there was a first line, models were these files.
+_OLD_MODEL = {"model.safetensors", "settings.json", "README.md"}
 LOCK = ".adjax.lock"
 
 
@@ -34,8 +41,16 @@ def hold(folder: Path) -> Iterator[None]:
         StoreError: another run holds it, or it cannot be made.
     """
     make_folder(folder)
+    with _locked(folder / LOCK, folder):
+        for left in folder.glob(TEMPORARY):  # by a process that was killed: the lock is ours
+            remove(left)
+        yield
+
+
+@contextmanager
+def _locked(file: Path, folder: Path) -> Iterator[None]:
     try:
-        lock = FileLock(folder / LOCK, timeout=0)
+        lock = FileLock(file, timeout=0)
         lock.acquire()
     except Timeout as error:
         raise StoreError(
@@ -44,66 +59,68 @@ def hold(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(folder, error) from error
     try:
-        for left in folder.glob(TEMPORARY):  # by a process that was killed: the lock is ours
-            remove(left)
         yield
     finally:
         lock.release()
 
 
-def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+def write_folder(folder: Path, kind: Kind, fill: Callable[[Path], None]) -> None:
     """Let `fill` write into a folder beside, add the hashes, and put it in the place of `folder`.
 
-    Only a folder that was written in this way, and not changed since, is replaced. A process that dies leaves it as it
-    was before or as it is to be. (Between the two renames that replace an earlier folder, the earlier one lies beside
-    it as `.adjax-<name>.old`; the next call puts it back first.)
+    Only a folder of the same kind that was written in this way, and not changed since, is replaced. A process that dies
+    leaves it as it was before or as it is to be. (Between the two renames that replace an earlier folder, the earlier
+    one lies beside it as `.adjax-<name>.old`; the next call puts it back first.)
 
     Raises:
-        StoreError: it cannot be written (full disk, no permission), or would cost files that others wrote; what was
-            there before still is.
+        StoreError: it cannot be written (full disk, no permission), another process is writing it, or it would cost
+            files that others wrote; what was there before still is.
     """
     partial = folder.with_name(f".adjax-{folder.name}.tmp")
     old = folder.with_name(f".adjax-{folder.name}.old")
-    check_ours(folder)
-    try:
-        with told_of(folder, partial), unfinished(partial):
+    lock = folder.with_name(f".adjax-{folder.name}.lock")
+    make_folder(folder.parent)
+    with _locked(lock, folder), unfinished(lock), errors_name(folder, partial):
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        check_ours(folder, kind)
+        with unfinished(old), unfinished(partial):
             remove(partial)
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            partial.mkdir(parents=True)
+            partial.mkdir()
             fill(partial)
-            write_hashes(partial, {name: sha256(partial / name) for name in files_in(partial)})
+            write_hashes(partial, kind, {name: sha256(partial / name) for name in files_in(partial)})
             for name in files_in(partial):
                 sync_file(partial / name)
+            check_ours(folder, kind)  # a person may have put something there meanwhile
             with uninterrupted():
                 remove(old)
                 if folder.exists():
                     folder.rename(old)
-                partial.rename(folder)
-            remove(old)
-    except StoreError:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        raise
+                try:
+                    partial.rename(folder)
+                except OSError:
+                    if old.exists():
+                        old.rename(folder)
+                    raise
 
 
-def check_ours(folder: Path) -> None:
+def check_ours(folder: Path, kind: Kind) -> None:
     """Ask whether `write_folder` may put something here; worth a call before hours of work.
 
     Raises:
-        StoreError: it is no folder, or holds files that others wrote or changed: they would be lost.
+        StoreError: it is no folder, or holds files that others wrote or changed, or something of another kind: they
+            would be lost.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise StoreError(f"{folder}: is no folder; give another place")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    expected = read_hashes(folder) if (folder / HASHES).is_file() else {}
+    expected = own_hashes(folder, kind)
     links = [path for path in folder.rglob("*") if path.is_symlink()]
     changed = [
         name for name in expected if (folder / name).is_file() and sha256(folder / name) != expected[name]
     ]
     others = sorted(
-        {*(set(files_in(folder)) - expected.keys() - {HASHES}), *changed}
+        {*(set(files_in(folder)) - expected.keys() - ({HASHES} if expected else set())), *changed}
         | {path.relative_to(folder).as_posix() for path in links}
     )
     if others or not expected:
@@ -119,7 +136,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         StoreError: a file is missing, has changed, or was added.
     """
-    expected = read_hashes(folder)
+    _, expected = read_hashes(folder)
     if set(files_in(folder)) - {HASHES} != expected.keys():
         raise StoreError(f"{folder}: its files are not those of {HASHES}; take a sound copy")
     for name, digest in expected.items():
@@ -129,19 +146,17 @@ def check_folder(folder: Path) -> None:
             )
 
 
-def remove_folder(folder: Path) -> None:
+def remove_folder(folder: Path, kind: Kind) -> None:
     """Remove the files that `write_folder` wrote, and the folders that are empty then; nothing else."""
-    try:
-        names = [*read_hashes(folder), HASHES]
-    except StoreError:
-        return
-    for name in names:
-        with suppress(OSError):
-            (folder / name).unlink()
-    remove_empty(folder, names)
+    names = [*own_hashes(folder, kind), HASHES]
+    if len(names) > 1:
+        for name in names:
+            with suppress(OSError):
+                (folder / name).unlink()
+        remove_empty(folder, names)
 
 
-def remove_empty(folder: Path, names: Mapping[str, str] | list[str]) -> None:
+def remove_empty(folder: Path, names: Iterable[str]) -> None:
     """Remove the folders that held files of these names below a folder, and itself, as far as they are empty."""
     inside = {parent for name in names for parent in PurePosixPath(name).parents}
     for parent in sorted(inside, key=lambda parent: -len(parent.parts)):
@@ -149,8 +164,19 @@ def remove_empty(folder: Path, names: Mapping[str, str] | list[str]) -> None:
             (folder / parent).rmdir()
 
 
-def read_hashes(folder: Path) -> dict[str, str]:
-    """Name below the folder -> SHA-256, as `HASHES` lists them.
+def own_hashes(folder: Path, kind: Kind) -> dict[str, str]:
+    """Name -> SHA-256 of the files that adjax wrote there as this kind; none where the list is of something else."""
+    try:
+        found, hashes = read_hashes(folder)
+    except StoreError:
+        return {}
+    if not found and hashes.keys() <= _OLD_MODEL:
+        found = "model"
+    return hashes if found == kind else {}
+
+
+def read_hashes(folder: Path) -> tuple[str, dict[str, str]]:
+    """What `HASHES` says: the kind of folder ("" if it does not), and name below the folder -> SHA-256.
 
     Raises:
         StoreError: there is no such list, or it is none.
@@ -161,22 +187,25 @@ def read_hashes(folder: Path) -> dict[str, str]:
         raise StoreError(
             f"{folder}: no readable {HASHES}; it was not written by adjax, or is damaged"
         ) from error
-    found = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in found):
+    kind = lines[0].removeprefix(_HEAD) if lines and lines[0].startswith(_HEAD) else ""
+    hashes = {name: digest for digest, _, name in (line.partition("  ") for line in lines[bool(kind) :])}
+    if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in hashes):
         raise StoreError(f"{folder / HASHES}: names files outside of its folder; take a sound copy")
-    return found
+    return kind, hashes
 
 
-def write_hashes(folder: Path, hashes: Mapping[str, str]) -> None:
+def write_hashes(folder: Path, kind: Kind, hashes: Mapping[str, str]) -> None:
     """Write `HASHES`.
 
     Raises:
         StoreError: it cannot be written.
     """
     with whole_file(folder / HASHES) as file:
+        file.write(f"{_HEAD}{kind}\n")
         file.writelines(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
 
 
 def files_in(folder: Path) -> list[str]:
-    """Names of all files below a folder, with "/"."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """Names of all files below a folder, with "/"; a lock is none."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
+    return sorted(path.relative_to(folder).as_posix() for path in found)

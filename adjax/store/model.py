@@ -36,7 +36,7 @@ def save_model(
             with whole_file(place / name) as file:
                 file.write(text)
 
-    write_folder(folder, fill)
+    write_folder(folder, "model", fill)
 
 
 def load_model(folder: Path, template: Any) -> Any:

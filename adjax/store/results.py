@@ -6,28 +6,28 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adjax.files import make_folder, sha256, sync_file, told_of, unfinished, uninterrupted
-from adjax.store.folder import HASHES, files_in, hold, read_hashes, remove_empty, write_hashes
+from adjax.files import errors_name, make_folder, sha256, sync_file, unfinished, uninterrupted
+from adjax.store.folder import HASHES, files_in, hold, own_hashes, remove_empty, write_hashes
 from adjax.types import StoreError
 
 _STAGED = ".adjax-staged.tmp"
 
 
 @contextmanager
-def own(folder: Path, names: Iterable[str] = (), *, anew: str = "") -> Iterator[ResultFolder]:
+def own_folder(folder: Path, names: Iterable[str] = (), *, rebuilt_below: str = "") -> Iterator[ResultFolder]:
     """Hold a folder of results while the block lasts.
 
     Args:
         folder: made if missing.
         names: of files that will be written for certain: worth to be asked for before hours of work.
-        anew: a folder of names that nobody else would take: what lies there is made anew, however it was changed.
+        rebuilt_below: a folder of names that nobody else would take, where what was changed is made anew.
 
     Raises:
         StoreError: another run holds it, it cannot be made, or results that are not of a former run of adjax, or were
             changed since, would be lost.
     """
     with hold(folder):
-        owned = ResultFolder(folder, anew)
+        owned = ResultFolder(folder, rebuilt_below)
         owned.check([*owned.hashes, *names])
         yield owned
 
@@ -40,9 +40,12 @@ class ResultFolder:
         hashes: name below the folder -> SHA-256, of the files there.
     """
 
-    def __init__(self, folder: Path, anew: str = "") -> None:
-        self.folder, self._anew = folder, f"{anew}/" if anew else None
-        self.hashes = read_hashes(folder) if (folder / HASHES).is_file() else {}
+    def __init__(self, folder: Path, rebuilt_below: str = "") -> None:
+        self.folder = folder
+        self._rebuilt_below = f"{rebuilt_below}/" if rebuilt_below else None
+        self.hashes = own_hashes(folder, "results")
+        if not self.hashes:
+            self.check([HASHES])  # of somebody else
 
     def check(self, names: Iterable[str]) -> None:
         """Ask whether files of these names may be written, or replaced.
@@ -54,7 +57,7 @@ class ResultFolder:
             path = self.folder / name
             if not path.exists() and not path.is_symlink():
                 continue
-            if self._anew and name.startswith(self._anew):
+            if self._rebuilt_below and name.startswith(self._rebuilt_below):
                 continue
             if path.is_symlink() or not path.is_file() or self.hashes.get(name) != sha256(path):
                 was = (
@@ -73,7 +76,7 @@ class ResultFolder:
             StoreError: they cannot be written, or would cost files that others wrote; the earlier ones still are there.
         """
         staged = self.folder / _STAGED
-        with told_of(self.folder, staged), unfinished(staged):
+        with errors_name(self.folder, staged), unfinished(staged):
             staged.mkdir()
             fill(staged)
             names = files_in(staged)
@@ -82,7 +85,7 @@ class ResultFolder:
             }
             for name in names:
                 sync_file(staged / name)
-            write_hashes(staged, hashes)
+            write_hashes(staged, "results", hashes)
             old = self.hashes.keys() - set(keep)
             self.check({*old, *names})
             for name in names:
@@ -108,14 +111,14 @@ class ResultFolder:
         path = self.folder / name
         staged = self.folder / _STAGED
         self.check([name])
-        with told_of(path, staged), unfinished(staged):
+        with errors_name(path, staged), unfinished(staged):
             write(staged)
             sync_file(staged)
             digest = sha256(staged)
             make_folder(path.parent)
             with uninterrupted():
                 path.unlink(missing_ok=True)  # so that no moment has a file and the hash of another
-                write_hashes(self.folder, self.hashes | {name: digest})
+                write_hashes(self.folder, "results", self.hashes | {name: digest})
                 staged.replace(path)
         self.hashes[name] = digest
         return path

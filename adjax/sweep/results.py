@@ -58,7 +58,8 @@ class TrialResult:
         pauc_high: the same.
         chunk: file of the scores, in the sweep's folder; "" where there are none.
         row: of the trial in that file.
-        scores: (n_clips,) float32, one for each of `SweepResult.clips` of the machine; empty where there are none.
+        scores: (n_clips,) float32, one for each of `clips`; empty where there are none.
+        clips: the test clips of the machine that the trial's front end could read.
     """
 
     machine_type: str
@@ -76,6 +77,7 @@ class TrialResult:
     chunk: str
     row: int
     scores: np.ndarray
+    clips: ClipTable
 
     @property
     def failed(self) -> bool:
@@ -89,21 +91,21 @@ class SweepResult:
 
     Attributes:
         trials: what each found out.
-        clips: of each machine, by (type, id): the test clips that its trials have scores for.
         failures: clips and machines that could not be used.
         n_resumed: trials whose results an earlier run had left.
         notes: remarks, such as results of an earlier run that were found damaged.
     """
 
     trials: tuple[TrialResult, ...]
-    clips: Mapping[tuple[str, str], ClipTable]
     failures: tuple[AdjaxError, ...]
     n_resumed: int
     notes: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
         """The tidy table: a dictionary a trial, for `csv.DictWriter` or `pandas.DataFrame`."""
-        plain = [name for name in TrialResult.__dataclass_fields__ if name not in ("settings", "scores")]
+        plain = [
+            name for name in TrialResult.__dataclass_fields__ if name not in ("settings", "scores", "clips")
+        ]
         axes = dict.fromkeys(name for trial in self.trials for name in trial.settings)
         return [
             {
@@ -128,7 +130,12 @@ class SweepResult:
 
 
 def trial_result(
-    name: tuple[str, str], settings: Mapping[str, Any], chunk: Chunk | None, source: str, row: int
+    name: tuple[str, str],
+    settings: Mapping[str, Any],
+    chunk: Chunk | None,
+    source: str,
+    row: int,
+    clips: ClipTable = ClipTable(()),  # noqa: B008 (frozen)
 ) -> TrialResult:
     """One trial out of its chunk.
 
@@ -138,11 +145,12 @@ def trial_result(
         chunk: what it found out; None: nothing.
         source: the chunk's file, or, without one, the reason.
         row: of the trial in its chunk.
+        clips: that its scores are of.
     """
     if chunk is None:
         nothing: dict[str, Any] = dict.fromkeys(MEASURES, math.nan)
         return TrialResult(
-            *name, settings, source, math.nan, 0, **nothing, chunk="", row=0, scores=np.zeros(0)
+            *name, settings, source, math.nan, 0, **nothing, chunk="", row=0, scores=np.zeros(0), clips=clips
         )
     scores, objective, n_steps, status = (values[row] for values in chunk.scored)
     measures: dict[str, Any] = dict(zip(MEASURES, chunk.measures[row].tolist(), strict=True))
@@ -158,6 +166,7 @@ def trial_result(
         chunk=source,
         row=row,
         scores=scores,
+        clips=clips,
     )
 
 

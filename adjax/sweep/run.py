@@ -21,7 +21,7 @@ from adjax.features.recipes import FeatureConfig
 from adjax.files import write_failures, write_json
 from adjax.model.record import versions
 from adjax.model.spec import ModelSpec, to_json
-from adjax.store import ResultFolder, own
+from adjax.store import ResultFolder, own_folder
 from adjax.sweep.data import Machine, load_machine
 from adjax.sweep.models import score_trials
 from adjax.sweep.results import Chunk, SweepResult, TrialResult, load_chunk, measure, save_chunk, trial_result
@@ -83,7 +83,7 @@ def run_sweep(
     machines = clips.select(split="test").machines
     if not machines:
         raise DataError("there are no test clips; a data set needs normal train clips and test clips")
-    with own(folder, (TABLE, SETTINGS, FAILURES), anew=CHUNKS) as results:
+    with own_folder(folder, (TABLE, SETTINGS, FAILURES), rebuilt_below=CHUNKS) as results:
         run = _Run(sweep, specs, results, cache, memory, n_resamples, len(machines), on_progress)
         run.failures += clips.rejected
         for name in machines:
@@ -121,7 +121,6 @@ class _Run:
         self.memory, self.n_resamples, self.on_progress = memory, n_resamples, on_progress
         self.n_trials = n_machines * len(specs)
         self.found: dict[tuple[str, str, int], TrialResult] = {}
-        self.clips: dict[tuple[str, str], ClipTable] = {}
         self.failures: list[AdjaxError] = []
         self.notes: list[str] = []
         self.n_resumed = self.n_computed = 0
@@ -140,7 +139,6 @@ class _Run:
             self.fail(name, trials, error)
             return
         self.failures += [*machine.train.failures, *machine.test.failures]
-        self.clips[name] = machine.test.clips
         for static, group in _by(lambda i: static_part(self.specs[i]), trials).items():
             group.sort(key=lambda i: _features(self.specs[i]).gwrp_r)  # so that a chunk has few sets of rows
             for chunk, size in _chunks(group, machine, static, self.memory):
@@ -171,7 +169,7 @@ class _Run:
             self.results.add(file, write)
         for row, i in enumerate(trials):
             self.found[*name, i] = trial_result(
-                name, self.sweep.settings[i], result, file.rpartition("/")[2], row
+                name, self.sweep.settings[i], result, file.rpartition("/")[2], row, machine.test.clips
             )
         self.report()
 
@@ -195,16 +193,21 @@ class _Run:
         """Machine by machine, in the order of the settings."""
         trials = tuple(self.found[*name, i] for name in machines for i in range(len(self.specs)))
         failures = {str(error): error for error in (*self.failures, *self.unscored())}
-        return SweepResult(
-            trials, self.clips, tuple(failures.values()), self.n_resumed, tuple(dict.fromkeys(self.notes))
-        )
+        return SweepResult(trials, tuple(failures.values()), self.n_resumed, tuple(dict.fromkeys(self.notes)))
 
     def unscored(self) -> Iterator[ClipError]:
         """The clips that no trial has a score of."""
-        for name, clips in self.clips.items():
-            own = [trial.scores for key, trial in self.found.items() if key[:2] == name and not trial.failed]
-            for i in np.flatnonzero(np.isnan(own).all(axis=0)).tolist() if own else ():
-                yield ClipError(clips[i].path, "has no score in any trial: give a longer clip")
+        scored: dict[int, tuple[ClipTable, np.ndarray]] = {}  # for each front end's clips
+        for trial in self.found.values():
+            if not trial.failed:
+                _, so_far = scored.get(id(trial.clips), (None, np.zeros(len(trial.clips), bool)))
+                scored[id(trial.clips)] = trial.clips, so_far | np.isfinite(trial.scores)
+        found = {
+            clip.path for clips, has in scored.values() for clip, own in zip(clips, has, strict=True) if own
+        }
+        for clip in dict.fromkeys(clip for clips, _ in scored.values() for clip in clips):
+            if clip.path not in found:
+                yield ClipError(clip.path, "has no score in any trial: give a longer clip")
 
 
 def _features(spec: ModelSpec) -> FeatureConfig:

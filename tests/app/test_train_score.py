@@ -19,12 +19,15 @@ from adjax.app.train import Train
 from adjax.data.audio import write_wav
 from adjax.data.index import index_folder
 from adjax.data.recordings import group_clips
+from adjax.files import sha256
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_for
 from adjax.model.keep import load_model, save_model
 from adjax.model.model import Model
 from adjax.report.folder import COLUMNS
+from adjax.store import hold
 from adjax.store import save_model as save_arrays
+from adjax.store.folder import HASHES, files_in, write_hashes
 from adjax.types import MachineId
 
 SETTINGS = ("n_components=1", "covariance_type=diag", "reg_covar=0.01")
@@ -278,6 +281,16 @@ def test_a_model_without_calibration_scores_and_decides_nothing(home: Path, tmp_
         assert "calibration='none'" in capsys.readouterr().err
 
 
+def test_one_training_at_a_time(home: Path, tmp_path: Path, capsys) -> None:
+    """A second one is refused, and leaves the first one its lock."""
+    command = ["train", "--data", str(home / "normal gut"), "--out", str(tmp_path / "model"), *OPTIONS]
+    with hold(tmp_path / ".model.work"):
+        for _ in range(2):
+            assert main(command) == CANNOT_RUN
+            assert "another run is writing here" in capsys.readouterr().err
+    assert main(command) == OK
+
+
 def test_a_training_that_was_stopped_goes_on(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -326,12 +339,10 @@ def test_a_folder_with_other_files_is_never_overwritten(
 
 
 def resign(folder: Path) -> None:
-    """Make the hashes those of the files again."""
-    import hashlib
-
-    lines = [line.partition("  ")[2] for line in (folder / "SHA256SUMS").read_text().splitlines()]
-    sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in lines]
-    (folder / "SHA256SUMS").write_text("".join(sums))
+    """New hashes for changed files."""
+    write_hashes(
+        folder, "model", {name: sha256(folder / name) for name in files_in(folder) if name != HASHES}
+    )
 
 
 def change_settings(folder: Path, **fields: object) -> None:

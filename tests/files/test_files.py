@@ -28,7 +28,14 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
         file.write(str(1 / 0))
     assert path.read_text() == "after"
     assert [one.name for one in tmp_path.iterdir()] == ["a.txt"]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~os.umask(os.umask(0o22) or 0o22)
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+
+def test_an_error_of_another_file_is_not_told_of_this_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no_such_input"), whole_file(tmp_path / "out") as file:
+        file.write((tmp_path / "no_such_input").read_text())
 
 
 @pytest.mark.parametrize("name", ["folder", "pipe", "missing/a", "x" * 300])
@@ -99,7 +106,8 @@ def test_a_table_replaces_tables_of_its_kind_only(tmp_path: Path) -> None:
     write_failures(tmp_path / "f.csv", [])  # an earlier call's failures do not stay beside new scores
     assert not (tmp_path / "f.csv").exists()
     (tmp_path / "a.wav").write_bytes(b"RIFF\0\xff")
-    for name in ("a.wav", "."):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("a.wav", ".", "pipe"):
         with pytest.raises(StoreError, match="would be lost"):
             check_table(tmp_path / name, ["file", "reason"])
 

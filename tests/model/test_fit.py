@@ -239,7 +239,7 @@ def test_checkpoints_change_nothing_and_belong_to_one_run(
         with pytest.raises(StoreError, match="other settings, data or versions"):
             fit(other)
     drop_checkpoints(place.parent, "net", test.where(lambda clip: clip.machine_id == "id_00").clips)
-    assert [path.name for path in place.iterdir()] == ["fan_id_02"]
+    assert [path.name.partition("~")[0] for path in place.iterdir()] == ["fan_id_02"]
     drop_checkpoints(place.parent, "net", test.clips)
     assert not place.parent.exists()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adjax.store import own
+from adjax.store import own_folder
 from adjax.types import StoreError
 
 
@@ -28,12 +28,12 @@ def names_in(folder: Path) -> set[str]:
 
 def test_results_replace_those_of_an_earlier_run_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text("a person's")
-    with own(tmp_path, ["settings.json"]) as results:
+    with own_folder(tmp_path, ["settings.json"]) as results:
         results.replace(write({"settings.json": "1", "a.csv": "1", "gmm/b.csv": "1"}))
         results.add("figures/a.png", lambda path: path.write_text("1"))
         results.add("figures/a.png", lambda path: path.write_text("2"))
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path, check=True)
-    with own(tmp_path, ["settings.json"]) as results:
+    with own_folder(tmp_path, ["settings.json"]) as results:
         results.replace(write({"settings.json": "2", "c.csv": "2"}))
     assert names_in(tmp_path) == {"settings.json", "c.csv", "SHA256SUMS", "log.txt"}
     assert not (tmp_path / "gmm").exists()
@@ -41,19 +41,19 @@ def test_results_replace_those_of_an_earlier_run_and_nothing_else(tmp_path: Path
 
 
 def test_results_to_keep_are_kept(tmp_path: Path) -> None:
-    with own(tmp_path, anew="chunks") as results:
+    with own_folder(tmp_path, rebuilt_below="chunks") as results:
         for name in "ab":
             results.add(f"chunks/{name}", lambda path: path.write_text("1"))
         assert results.is_sound("chunks/a")
         results.replace(write({"t.csv": "1"}), keep=["chunks/a"])
     assert names_in(tmp_path) == {"t.csv", "chunks/a", "SHA256SUMS"}
     (tmp_path / "chunks/a").write_text("forged")
-    with own(tmp_path, anew="chunks") as results:
+    with own_folder(tmp_path, rebuilt_below="chunks") as results:
         assert not results.is_sound("chunks/a")
         results.add("chunks/a", lambda path: path.write_text("2"))
         assert results.is_sound("chunks/a")
     (tmp_path / "chunks/a").write_text("forged")
-    with pytest.raises(StoreError, match="changed since"), own(tmp_path):
+    with pytest.raises(StoreError, match="changed since"), own_folder(tmp_path):
         pass
 
 
@@ -61,7 +61,7 @@ def test_results_to_keep_are_kept(tmp_path: Path) -> None:
 def test_what_others_wrote_is_never_replaced(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "settings.json"
     if kind == "changed":
-        with own(tmp_path) as results:
+        with own_folder(tmp_path) as results:
             results.replace(write({"settings.json": "ours"}))
     if kind == "a folder":
         target.mkdir()
@@ -72,13 +72,13 @@ def test_what_others_wrote_is_never_replaced(tmp_path: Path, kind: str) -> None:
         target.write_text("theirs")
     with (
         pytest.raises(StoreError, match=r"settings\.json: .* would be lost"),
-        own(tmp_path, ["settings.json"]),
+        own_folder(tmp_path, ["settings.json"]),
     ):
         pass
     if kind != "changed":  # not asked for before, found in the end
-        with own(tmp_path) as results, pytest.raises(StoreError, match="would be lost"):
+        with own_folder(tmp_path) as results, pytest.raises(StoreError, match="would be lost"):
             results.replace(write({"settings.json": "ours"}))
-        with own(tmp_path) as results, pytest.raises(StoreError, match="would be lost"):
+        with own_folder(tmp_path) as results, pytest.raises(StoreError, match="would be lost"):
             results.add("settings.json", lambda path: path.write_text("ours"))
     assert kind == "a folder" or target.read_text() == "theirs"
     assert not list(tmp_path.glob(".adjax-*"))
@@ -89,7 +89,7 @@ def test_a_fill_that_fails_leaves_the_earlier_results(tmp_path: Path) -> None:
         (place / "a" if place.is_dir() else place).write_text("half")
         raise OSError(28, "No space left on device")
 
-    with own(tmp_path) as results:
+    with own_folder(tmp_path) as results:
         results.replace(write({"a": "1"}))
         with pytest.raises(StoreError, match="No space left on device"):
             results.replace(full)

@@ -14,18 +14,20 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import adjax.store.arrays
+from adjax.files import sha256
 from adjax.store import (
     check_ours,
     drop_checkpoints,
     hold,
     latest_checkpoint,
     load_model,
+    own_folder,
     read_settings,
     save_checkpoint,
     save_model,
     write_folder,
 )
-from adjax.store.folder import sha256, write_hashes
+from adjax.store.folder import HASHES, read_hashes, write_hashes
 from adjax.types import StoreError
 
 
@@ -125,17 +127,20 @@ def test_a_model_never_replaces_what_is_none(tmp_path: Path) -> None:
     for name, message in (("thesis", r"holds chapter\.txt, which would be lost"), ("file", "is no folder"),
                           ("link", "is no folder"), ("edited", r"holds README\.md"),
                           ("theirs", r"holds model\.safetensors")):  # fmt: skip
-        for refused in (check_ours, lambda place: save_model(place, make_params(), {})):
+        for refused in (
+            lambda place: check_ours(place, "model"),
+            lambda place: save_model(place, make_params(), {}),
+        ):
             with pytest.raises(StoreError, match=message):
                 refused(tmp_path / name)
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "edited" / "README.md").read_text() == "notes of a person"
     assert (tmp_path / "theirs" / "model.safetensors").read_bytes() == b"theirs"
-    check_ours(tmp_path / "new")
+    check_ours(tmp_path / "new", "model")
     (tmp_path / "empty").mkdir()
     save_model(tmp_path / "empty", make_params(), {})
-    check_ours(tmp_path / "empty")
+    check_ours(tmp_path / "empty", "model")
 
 
 def test_a_full_disk_leaves_the_model_before(tmp_path: Path, monkeypatch) -> None:
@@ -207,7 +212,7 @@ def tampered(folder: Path, name: str, content: bytes) -> None:
     """A file of another content, with a hash that fits."""
     (folder / name).write_bytes(content)
     hashes = {path.name: sha256(path) for path in folder.iterdir() if path.name != "SHA256SUMS"}
-    write_hashes(folder, hashes)
+    write_hashes(folder, read_hashes(folder)[0], hashes)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +239,7 @@ def test_arrays_of_a_type_that_numpy_has_not_are_refused(tmp_path: Path) -> None
 
 def test_a_list_of_hashes_never_leads_out_of_its_folder(tmp_path: Path) -> None:
     save_model(tmp_path / "m", make_params(), {})
-    write_hashes(tmp_path / "m", {"../outside": "0" * 64})
+    write_hashes(tmp_path / "m", "model", {"../outside": "0" * 64})
     with pytest.raises(StoreError, match="names files outside of its folder"):
         load_model(tmp_path / "m", template())
 
@@ -275,8 +280,8 @@ def test_only_checkpoints_are_dropped(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="file/m: cannot be written"):
-        write_folder(tmp_path / "file" / "m", lambda place: None)
+    with pytest.raises(StoreError, match="file: cannot be written"):
+        write_folder(tmp_path / "file" / "m", "model", lambda place: None)
     with pytest.raises(StoreError, match=r"file/run: cannot be written"), hold(tmp_path / "file" / "run"):
         pass
 
@@ -286,3 +291,66 @@ def test_a_lock_sweeps_up_after_a_killed_process(tmp_path: Path) -> None:
     (tmp_path / ".adjax-staged.tmp" / "figures").mkdir(parents=True)
     with hold(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [".adjax.lock"]
+
+
+def listed(folder: Path) -> dict[str, bytes]:
+    """A folder with a list of its files' hashes, as anybody makes it: `sha256sum * > SHA256SUMS`."""
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"of another tool")
+    (folder / "chapter.txt").write_text("years of work")
+    lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
+    (folder / HASHES).write_text("".join(lines))
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_list_of_hashes_makes_no_folder_ours(tmp_path: Path) -> None:
+    before = listed(tmp_path / "m")
+    with pytest.raises(StoreError, match="would be lost"):
+        save_model(tmp_path / "m", make_params(), {})
+    with pytest.raises(StoreError, match="would be lost"), own_folder(tmp_path / "m"):
+        pass
+    assert {path.name: path.read_bytes() for path in (tmp_path / "m").glob("[!.]*")} == before
+
+
+def test_a_folder_of_one_kind_never_replaces_another(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", make_params(), {})
+    with pytest.raises(StoreError, match="SHA256SUMS: was not written by adjax"), own_folder(tmp_path / "m"):
+        pass
+    load_model(tmp_path / "m", template())
+    with pytest.raises(StoreError, match="would be lost"):
+        write_folder(tmp_path / "m", "simulation", lambda place: None)
+    with own_folder(tmp_path / "r") as results:
+        results.replace(lambda place: (place / "settings.json").write_text("{}"))
+    with pytest.raises(StoreError, match="would be lost"):
+        save_model(tmp_path / "r", make_params(), {})
+
+
+def test_a_model_of_before_the_kinds_is_replaced(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", make_params(), {}, {"README.md": "a card"})
+    hashes = (tmp_path / "m" / HASHES).read_text().splitlines(keepends=True)
+    assert hashes[0] == "# adjax: model\n"
+    (tmp_path / "m" / HASHES).write_text("".join(hashes[1:]))
+    jax.tree.map(assert_array_equal, load_model(tmp_path / "m", template()), make_params())
+    save_model(tmp_path / "m", make_params(1), {})
+
+
+def test_two_writers_of_a_folder(tmp_path: Path) -> None:
+    def fill(place: Path) -> None:
+        (place / "a").write_text("1")
+        with pytest.raises(StoreError, match="another run is writing here"):
+            write_folder(tmp_path / "m", "model", lambda place: None)
+
+    write_folder(tmp_path / "m", "model", fill)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert (tmp_path / "m" / "a").read_text() == "1"
+
+
+def test_what_a_person_puts_there_meanwhile_stays(tmp_path: Path) -> None:
+    def fill(place: Path) -> None:
+        (place / "a").write_text("1")
+        (tmp_path / "m" / "thesis.txt").write_text("years of work")
+
+    (tmp_path / "m").mkdir()
+    with pytest.raises(StoreError, match=r"holds thesis\.txt"):
+        write_folder(tmp_path / "m", "model", fill)
+    assert [path.name for path in tmp_path.rglob("*")] == ["m", "thesis.txt"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.testing import assert_allclose, assert_array_equal
 
 from adjax.data.audio import write_wav
@@ -78,7 +79,7 @@ def test_a_trial_is_the_run_it_stands_for(clips: ClipTable, swept) -> None:
         trial = swept[0].trials[number * len(SWEEP.settings) + place]
         own, scores = expected.of("fan", machine_id)
         assert (trial.machine_id, trial.settings) == (machine_id, SWEEP.settings[place])
-        assert swept[0].clips["fan", machine_id].names == own.names
+        assert trial.clips.names == own.names
         assert_allclose(
             trial.scores, scores, rtol=2e-3, atol=2e-3
         )  # float32, and the mask's other order of sums
@@ -98,7 +99,7 @@ def test_the_table_is_tidy_and_leads_to_every_score(swept) -> None:
         assert (row["status"], float(row["auc"])) == ("converged", trial.auc)
         with np.load(folder / run.CHUNKS / row["chunk"]) as arrays:
             assert_array_equal(arrays["scores"][int(row["row"])], trial.scores)
-            assert arrays["clips"].tolist() == list(result.clips["fan", row["machine_id"]].names)
+            assert arrays["clips"].tolist() == list(trial.clips.names)
 
 
 def test_an_interrupted_sweep_goes_on_where_it_was(
@@ -191,6 +192,21 @@ def test_a_clip_that_no_trial_can_score_is_named_and_costs_the_others_nothing(
     assert not any(trial.failed for trial in result.trials)
     assert [len(trial.scores) for trial in result.trials] == [12, 12, 13, 13]
     assert len((tmp_path / "failures.csv").read_text().splitlines()) == 3
+
+
+def test_front_ends_that_read_different_clips(tmp_path: Path) -> None:
+    """One test clip has no second channel: the trials on that one do without it, the others keep it."""
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 5), ("test", 4)):
+        (tmp_path / "data/fan" / split).mkdir(parents=True)
+        for i in range(n):
+            y = 0.05 * rng.normal(size=(4000, 1 if (split, i) == ("test", 0) else 2))
+            soundfile.write(tmp_path / "data/fan" / split / f"normal_id_00_{i:08d}.wav", y, 16000)
+    base = change(BASE, {"config.n_components": 1})
+    result = run_sweep(index_folder(tmp_path / "data"), grid(base, {"channel": (0, 1)}), tmp_path / "out")
+    assert [len(trial.scores) for trial in result.trials] == [4, 3]
+    assert [trial.clips.names[0][-5] for trial in result.trials] == ["0", "1"]
+    assert ["has no channel 1" in str(error) for error in result.failures] == [True]
 
 
 def test_other_labels_or_clips_are_another_sweep(clips: ClipTable, swept) -> None:

@@ -120,9 +120,8 @@ def train_epoch(
     """
     key_order, key_noise = epoch_keys(lane, state.n_epochs)
     order, count, total_weight = shuffle(key_order, sizes.train, windows, lane.train)
-    batch_size = (
-        config.batch_size
-    )  # also for fewer windows: of one shape, for the same rounding in any company
+    # Also for fewer windows: steps of one shape round alike in any company.
+    batch_size = config.batch_size
     order = jnp.pad(order, (0, -sizes.train % batch_size))
     runs = state.status != NOT_FINITE
 
