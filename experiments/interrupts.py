@@ -25,7 +25,6 @@ from rich.table import Table
 from adjax import simulator
 from adjax.app.console import make_console, print_table, say
 from adjax.app.interrupts import MESSAGE
-from adjax.files import TEMPORARY
 from adjax.simulator import ClipCounts
 
 ADJAX = (sys.executable, "-m", "adjax.app.cli")
@@ -37,12 +36,7 @@ COMMANDS = {
     "train": ("train", "--data", "DATA", "--model", "auto", "--out", "OUT/model"),
     "score": ("score", "MODEL", "DATA/slider/test", "--out", "OUT/scores.csv"),
 }
-VOLATILE = (
-    "report.json",
-    "SHA256SUMS",
-    "README.md",
-    "settings.json",
-)  # hold times, or the hashes of what does
+VOLATILE = ("report.json", "SHA256SUMS")  # how long each step took, and the hash of that
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,8 @@ class Found:
     @property
     def fine(self) -> bool:
         """Whether everything is as it should be."""
-        return set(self.codes) == {130} and not self.odd_lines and not self.half_written and self.same
+        clean = not self.odd_lines and not self.half_written
+        return set(self.codes) == {130} and self.slowest < 1 and clean and self.same
 
 
 def main(study: Study) -> int:
@@ -138,7 +133,7 @@ def interrupt(study: Study, name: str, places: dict[str, str]) -> Found:
         found.codes[process.returncode] = found.codes.get(process.returncode, 0) + 1
         found.slowest = max(found.slowest, time.perf_counter() - start)
         found.odd_lines += told != f"{MESSAGE}\n"
-        found.half_written += len(list(study.out.rglob(TEMPORARY)))
+        found.half_written += len([p for p in study.out.rglob(".adjax-*") if not p.name.endswith(".lock")])
     subprocess.run(words(name, places, out), check=True, stdout=subprocess.DEVNULL, env=environment(study))
     found.same = contents(out) == contents(alone)
     return found

@@ -11,19 +11,8 @@ import tyro
 from adjax.app.fitting import check_group
 from adjax.detectors.kinds import KINDS
 from adjax.features.recipes import FeatureKind, Floor, Pooling
-from adjax.model.spec import (
-    AUTO,
-    Calibrating,
-    Fusion,
-    ModelSpec,
-    Per,
-    ScorePooling,
-    check_rate,
-    make_spec,
-    parse_setting,
-    setting_text,
-    setting_types,
-)
+from adjax.model.setting_text import parse_setting, setting_text, setting_types
+from adjax.model.spec import AUTO, Calibrating, Fusion, ModelSpec, Per, ScorePooling, check_rate, make_spec
 from adjax.model.spec import names as known_models
 from adjax.types import Kind, SettingsError
 

@@ -20,7 +20,8 @@ from adjax.data.clips import read_labels
 from adjax.data.index import index_folder
 from adjax.detectors.kinds import KINDS
 from adjax.features.recipes import FeatureConfig, FeatureKind, Pooling
-from adjax.model.spec import ModelSpec, ScorePooling, make_spec, parse_setting
+from adjax.model.setting_text import parse_setting
+from adjax.model.spec import ModelSpec, ScorePooling, make_spec
 from adjax.report.figures import save
 from adjax.report.sweep_figures import heat_maps, short
 from adjax.store import own_folder

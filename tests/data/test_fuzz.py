@@ -20,7 +20,7 @@ def test_a_damaged_file_is_a_clip_or_a_clip_error(tmp_path: Path) -> None:
     assert outcomes["is truncated"] > 100
 
 
-def test_a_seed_damages_as_before() -> None:
+def test_damage_is_a_function_of_the_seed() -> None:
     files = {"a": bytes(200), "b": bytes(range(200))}
     assert [damaged(files, seed) for seed in range(50)] == [damaged(files, seed) for seed in range(50)]
     assert len({damaged(files, seed)[1] for seed in range(50)}) > 40

@@ -254,7 +254,7 @@ def test_jit_equals_eager_and_one_shape_is_one_trace() -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"bottleneck": 0}, "at least 1"),
+        ({"bottleneck": 0}, "bottleneck=0: give a whole number from 1"),
         ({"constants": "jax"}, "keras, torch"),
         ({"compute_dtype": "float16"}, "float32, bfloat16"),
         ({"n_context": 4, "predict": "middle"}, "no middle row"),
@@ -264,6 +264,14 @@ def test_jit_equals_eager_and_one_shape_is_one_trace() -> None:
 def test_settings_out_of_range_are_refused(bad: dict, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         make_autoencoder(replace(SMALL, **bad))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"learning_rate": np.nan}, {"noise": -1.0}, {"width": 99}, {"ridge": np.inf}]
+)
+def test_traced_settings_out_of_range_are_refused(bad: dict) -> None:
+    with pytest.raises(SettingsError, match=f"{next(iter(bad))}="):
+        make_autoencoder(SMALL, AutoencoderHyper(**bad))
 
 
 def _equations(jaxpr, name: str) -> list:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from jax import Array
 
+from adjax.checks import check_fields, check_number, check_numbers
 from adjax.types import SettingsError
 
 
@@ -98,6 +99,7 @@ RECIPES: Mapping[str, AutoencoderConfig] = {
     ),
 }
 
+WIDEST = 2**16  # layer
 BOTTLENECK_STEP = 16  # units; a whole number of the vectors that processors compute with
 
 
@@ -111,24 +113,23 @@ def in_training(config: AutoencoderConfig) -> AutoencoderConfig:
     return replace(config, bottleneck=-(-config.bottleneck // BOTTLENECK_STEP) * BOTTLENECK_STEP)
 
 
-def check_config(config: AutoencoderConfig) -> None:
-    """Refuse what cannot be built.
+def check_config(config: AutoencoderConfig, hyper: AutoencoderHyper | None = None) -> None:
+    """Refuse what cannot be built, or trained.
 
     Raises:
-        SettingsError: a setting out of its range, or two that contradict each other.
+        SettingsError: a static or traced setting out of its range, or two that contradict each other.
     """
-    sizes: tuple[Any, ...] = (config.n_context, config.bottleneck, config.n_epochs, config.batch_size)
-    if min(sizes + config.hidden + (config.block_size, config.n_domains)) < 1:
-        raise SettingsError(f"sizes, widths and counts must be at least 1: {config}")
-    choices = {
-        "constants": tuple(CONSTANTS),
-        "predict": ("window", "middle"),
-        "residual": ("mean_square", "mahalanobis"),
-        "compute_dtype": ("float32", "bfloat16"),
-    }
-    for name, allowed in choices.items():
-        if getattr(config, name) not in allowed:
-            raise SettingsError(f"{name}={getattr(config, name)!r} is not one of {', '.join(allowed)}")
+    check_fields(config)
+    for name in ("n_context", "n_epochs", "batch_size", "n_domains", "block_size"):
+        check_number(name, getattr(config, name), low=1, whole=True)
+    for name, widths in (("bottleneck", (config.bottleneck,)), ("hidden", config.hidden)):
+        for width in widths:
+            check_number(name, width, low=1, high=WIDEST, whole=True)
+    if hyper is not None:
+        for name in ("learning_rate", "weight_decay", "noise", "ridge"):
+            check_numbers(name, getattr(hyper, name), low=0)
+        if hyper.width is not None:
+            check_numbers("width", hyper.width, low=1, high=config.bottleneck, whole=True)
     if config.predict == "middle" and (config.n_context < 3 or config.n_context % 2 == 0):
         raise SettingsError(f"n_context={config.n_context} has no middle row between others: take 3, 5, 7, …")
     if config.n_domains > 1 and config.residual != "mahalanobis":

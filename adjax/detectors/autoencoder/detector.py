@@ -46,7 +46,7 @@ def make_autoencoder(
     Raises:
         SettingsError: a setting out of its range.
     """
-    check_config(config)
+    check_config(config, hyper)
 
     def fit(
         key: Array, x: Array, weight: Array, hyper: AutoencoderHyper = hyper, domain: Array | None = None

@@ -12,16 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from adjax.checks import check_fields, check_number, check_numbers
 from adjax.detectors.autoencoder.config import RECIPES, AutoencoderConfig, AutoencoderHyper, in_training
 from adjax.detectors.autoencoder.detector import make_autoencoder
 from adjax.detectors.autoencoder.lanes import OnEpoch
 from adjax.detectors.autoencoder.resume import LaneTable, train_lanes
 from adjax.detectors.autoencoder.training import Lane, Sizes
 from adjax.detectors.autoencoder.windows import Span, Windows
-from adjax.types import EngineOptions, FitInfo, Fitted, Kind, RowDetector, SettingsError
-
-_WIDEST = 2**16  # of a layer
+from adjax.types import EngineOptions, FitInfo, Fitted, Kind, SettingsError
 
 
 def fit_many(
@@ -92,31 +89,12 @@ def _n_floats(config: Any, d: int, n_train: int, n_test: int) -> int:
     return 2**20  # weights, Adam's moments, activations of a step
 
 
-def _make(config: AutoencoderConfig, hyper: AutoencoderHyper) -> RowDetector:
-    """`make_autoencoder` of settings that are checked one by one.
-
-    Raises:
-        SettingsError: a static or traced setting out of its range.
-    """
-    check_fields(config)
-    for name in ("n_context", "n_epochs", "batch_size", "n_domains", "block_size"):
-        check_number(name, getattr(config, name), low=1, whole=True)
-    for name, widths in (("bottleneck", (config.bottleneck,)), ("hidden", config.hidden)):
-        for width in widths:
-            check_number(name, width, low=1, high=_WIDEST, whole=True)
-    for name in ("learning_rate", "weight_decay", "noise", "ridge"):
-        check_numbers(name, getattr(hyper, name), low=0)
-    if hyper.width is not None:
-        check_numbers("width", hyper.width, low=1, high=config.bottleneck, whole=True)
-    return make_autoencoder(config, hyper)
-
-
 KIND = Kind(
     name="autoencoder",
     summary="the dense autoencoder of the DCASE baselines; the score is what it cannot reconstruct",
     config=AutoencoderConfig,
     hyper=AutoencoderHyper,
-    make=_make,
+    make=make_autoencoder,
     axes={"hyper.learning_rate": (1e-3,), "config.bottleneck": (2, 4, 8, 16)},
     calibrate="split",
     # The 2023 baseline floors the logarithm otherwise: log10(max(mel, eps)).
