@@ -194,7 +194,7 @@ def show(progress: Progress) -> Callable[[Done], None]:
 
 
 def summary_table(result: SweepResult) -> Table:
-    """A row a machine. The best trial is the oracle's, chosen on the labels of the test clips: no result."""
+    """One row for each machine. The best trial is the oracle's, chosen on the labels of the test clips: no result."""
     table = Table(
         title="AUC over all trials (the best one was found with the test labels)", title_justify="left"
     )

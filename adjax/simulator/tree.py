@@ -46,7 +46,7 @@ SETTINGS = "settings.json"
 SNR_RANGE_DB = (-20.0, 20.0)
 MAX_DURATION_S = 3600
 SEVERITIES = (0.3, 1.0)  # the anomalies' range
-_CHUNK = 8  # clips a simulator call; always padded to this, so that there is one compile and one result
+_CHUNK = 8  # clips in a simulator call; always padded to this, so that there is one compile and one result
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: a file a chunk with every per-clip score, and a tidy table of the trials."""
+"""What a sweep leaves behind: one file for each chunk with every clip's score, and a tidy table of the trials."""
 
 from __future__ import annotations
 
