@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adjax.app.console import print_table, say
+from adjax.app.startup import FOLDER, compiled
 from adjax.data import cache_usage
 from adjax.data.cache import MAX_BYTES, default_folder
 from adjax.types import readable
@@ -27,8 +28,12 @@ class Cache:
 def manage_cache(command: Cache, console: Console) -> None:
     """`adjax cache`."""
     folder = default_folder()
+    programs = compiled(folder / FOLDER)
+    of_programs = sum(path.stat().st_size for path in programs)
     if command.action == "empty":
-        say(console, f"Emptied {folder}: {_megabytes(cache_usage.empty(folder))} freed.")
+        for path in programs:
+            path.unlink(missing_ok=True)
+        say(console, f"Emptied {folder}: {_megabytes(cache_usage.empty(folder) + of_programs)} freed.")
         return
     usages = cache_usage.show(folder)
     table = Table(title=f"Feature cache in {folder}")
@@ -39,6 +44,7 @@ def manage_cache(command: Cache, console: Console) -> None:
         table.add_row(used, f"{usage.n_clips}", _megabytes(usage.n_bytes), readable(usage.settings))
     if usages:
         print_table(console, table)
+    say(console, f"Compiled programs: {len(programs):,}, {_megabytes(of_programs)}.")
     total = sum(usage.n_bytes for usage in usages)
     say(
         console,

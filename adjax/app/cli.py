@@ -91,7 +91,7 @@ def _call(name: str, argv: list[str]) -> int:
     from adjax.app.console import make_console, say
 
     module: Any = importlib.import_module(f"adjax.app.{module_name}")
-    command = tyro.cli(getattr(module, settings), prog=f"adjax {name}", args=argv)
+    command = tyro.cli(getattr(module, settings), prog=f"adjax {name}", args=joined(argv, "--set"))
     try:
         outcome = getattr(module, function)(command, make_console())
     except AdjaxError as error:
@@ -109,6 +109,22 @@ def _call(name: str, argv: list[str]) -> int:
             return ANOMALY
         outcome = outcome.fine
     return OK if outcome else SOME_FAILED
+
+
+def joined(argv: list[str], option: str) -> list[str]:
+    """An option that is given several times as one with all its values: the parser would take the last one only."""
+    found, values, ours = [], [], False
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if name == option:
+            ours = not equals
+            values += [value] if equals else []
+        elif ours and not word.startswith("--"):
+            values.append(word)
+        else:
+            ours = False
+            found.append(word)
+    return [*found, option, *values] if option in (word.partition("=")[0] for word in argv) else found
 
 
 if __name__ == "__main__":

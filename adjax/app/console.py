@@ -84,14 +84,13 @@ def print_notes(console: Console, notes: Iterable[str], held_out: Iterable[HeldO
             )
 
 
-def print_failures(console: Console, failures: Sequence[str], file: str = "") -> None:
-    """The first of them."""
+def print_failures(console: Console, failures: Sequence[str], where: str) -> None:
+    """The first of them, and where to find all."""
     failures = list(dict.fromkeys(failures))
     for failure in failures[:MAX_LISTED]:
         say(console, failure, label="Failed:", style="red")
     if len(failures) > MAX_LISTED:
-        where = f", all in {file}" if file else ""
-        say(console, f"... and {len(failures) - MAX_LISTED} more{where}", style="red")
+        say(console, f"... and {len(failures) - MAX_LISTED} more, {where}", style="red")
 
 
 def print_flags(console: Console, result: Result) -> None:

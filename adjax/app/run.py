@@ -157,7 +157,7 @@ def _run(
     failures = [
         str(e) for model, result in found.values() for e in (*model.record.failures, *result.failures)
     ]
-    print_failures(console, failures, FAILURES)
+    print_failures(console, failures, f"all in {FAILURES}")
     say(console, "Scores, results, settings and report are in")
     for path in (*(command.out / places[name] for name in found), *pictures):
         say(console, f"  {path}")

@@ -22,7 +22,7 @@ from adjax.model.result import NOT_COMPARABLE, Result
 from adjax.model.spec import check_rate
 from adjax.report.folder import COLUMNS, FAILURES, score_writer, write_rows
 from adjax.report.tables import scores_table
-from adjax.types import AdjaxError, DataError
+from adjax.types import AdjaxError, DataError, StoreError
 
 AT_ONCE = 256  # clips: memory does not grow with their number
 _SHOWN = 20
@@ -69,8 +69,12 @@ def score(command: Score, console: Console) -> Verdict:
         model = model.with_false_alarm_rate(command.false_alarm_rate)
     machine = find_machine(model.machines, command.machine) if command.machine else None
     if command.out:
-        beside = command.out.with_name(f"{command.out.stem}_{FAILURES}")
         check_table(command.out, COLUMNS)
+        if command.out.resolve().is_relative_to(command.model.resolve()):
+            raise StoreError(
+                f"{command.out}: lies in the folder of the model, which holds that alone; give another"
+            )
+        beside = command.out.with_name(f"{command.out.stem}_{FAILURES}")
         check_table(beside, FAILURE_COLUMNS)
     failures: list[AdjaxError] = []
     files = list(expand(command.files, failures))
@@ -102,7 +106,8 @@ def score(command: Score, console: Console) -> Verdict:
     told = ", ".join(f"{number:,} {verdict}" for verdict, number in counts.items() if number)
     rate = f" at a false-alarm rate of {model.false_alarm_rate:g}" if model.calibrated else ""
     say(console, f"{told or 'no clip has a score'}{rate}; {len(failures):,} could not be scored.")
-    print_failures(console, [str(error) for error in failures])
+    where = f"all in {written}" if written else "--out FILE lists all of them"
+    print_failures(console, [str(error) for error in failures], where)
     for path in filter(None, (command.out, written)):
         say(console, f"  {path}")
     return Verdict(not failures, counts["anomalous"])

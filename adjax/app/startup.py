@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import stat
 import warnings
 import zlib
@@ -13,6 +14,7 @@ from pathlib import Path
 from adjax.data.cache import default_folder
 
 FOLDER = "compiled"
+_PROGRAM = re.compile(r".+-[0-9a-f]{64}-cache")
 _CHECKED = ".checked"  # its time: older entries are known to be whole
 
 
@@ -48,10 +50,18 @@ def drop_damaged(folder: Path) -> None:
     mark = folder / _CHECKED
     since = mark.stat().st_mtime_ns if mark.exists() else 0
     mark.touch()  # what is written from now on is looked at the next time
-    for path in folder.glob("*-cache"):
+    for path in compiled(folder):
         with contextlib.suppress(OSError):  # another process has just deleted it
             if path.stat().st_mtime_ns >= since and not _is_whole(path.read_bytes()):
                 path.unlink()
+
+
+def compiled(folder: Path) -> list[Path]:
+    """The programs there, by the names that JAX gives them; whatever else lies there is somebody else's."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return [
+        path for path in found if _PROGRAM.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+    ]
 
 
 def _is_whole(entry: bytes) -> bool:

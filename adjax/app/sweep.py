@@ -176,7 +176,7 @@ def sweep(command: SweepCommand, console: Console) -> bool:
         except Exception as error:
             say(console, f"Note: the heat map could not be drawn ({error}); all results are written.")
     print_notes(console, result.notes)
-    print_failures(console, [str(failure) for failure in result.failures], FAILURES)
+    print_failures(console, [str(failure) for failure in result.failures], f"all in {FAILURES}")
     for file in files:
         say(console, f"  {file}")
     return not result.failures and not any(trial.failed for trial in result.trials)

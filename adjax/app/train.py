@@ -17,7 +17,7 @@ from adjax.data.cache import default_folder
 from adjax.data.clips import count
 from adjax.data.index import index_folder
 from adjax.model.inputs import extract_for
-from adjax.model.keep import save_model
+from adjax.model.keep import CARD, save_model
 from adjax.report.tables import fits_table, thresholds_table
 from adjax.store import LOCK, check_ours, hold
 from adjax.types import DataError, readable
@@ -84,7 +84,7 @@ def train(command: Train, console: Console) -> bool:
     notes = [*model.record.notes, *([model.caution] if model.caution else [])]
     print_notes(console, notes, model.record.held_out)
     failures = [*map(str, everything.rejected), *map(str, model.record.failures)]
-    print_failures(console, failures)
+    print_failures(console, failures, f"all in {command.out / CARD}")
     say(console, f"The model of {count(len(model.machines), 'machine')} is in {command.out}.")
     say(console, f"Next: adjax score {command.out} FILES-OR-FOLDERS, adjax info {command.out}", style="green")
     return not failures

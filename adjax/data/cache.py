@@ -32,7 +32,7 @@ from adjax.batching import n_cores
 from adjax.data.cache_usage import CONTENTS, DIGEST, SETTINGS, make_room
 from adjax.data.descriptors import N_BANDS, ClipInfo
 from adjax.data.headers import open_regular
-from adjax.files import make_folder, whole_file
+from adjax.files import make_folder, read_text, whole_file
 from adjax.types import ClipError, StoreError
 
 MAX_BYTES = 10 * 2**30
@@ -200,7 +200,7 @@ def _stat(path: Path) -> tuple[int, ...] | None:
 def _read_contents(folder: Path) -> dict[str, list]:
     """Path -> [size, modified, changed, inode, device, digest]; empty where it cannot be read."""
     try:
-        known = json.loads((folder / CONTENTS).read_bytes())
+        known = json.loads(read_text(folder / CONTENTS))
     except (OSError, ValueError, RecursionError):
         return {}
     entries = known.items() if isinstance(known, dict) else ()

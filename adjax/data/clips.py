@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,34 @@ from typing import Literal
 
 import numpy as np
 
+from adjax.files import read_text
 from adjax.types import ClipError, DataError, MachineId, readable
 
 Split = Literal["train", "test", ""]
+# Heads of columns, as people write them.
+_NAME_WORDS = {
+    "file",
+    "files",
+    "filename",
+    "file name",
+    "file_name",
+    "name",
+    "clip",
+    "path",
+    "test name",
+    "test_name",
+}
+_LABEL_WORDS = {
+    "label",
+    "labels",
+    "class",
+    "target",
+    "anomaly",
+    "is_anomaly",
+    "condition",
+    "ground_truth",
+    "y",
+}
 UNKNOWN = -1  # in `ClipTable.labels`
 
 
@@ -170,11 +196,10 @@ def read_labels(path: str | os.PathLike[str]) -> dict[str, int]:
 
     Raises:
         DataError: no such file, no text, no rows, a row of another form, or two labels for one name. The first row is
-            a header only if it looks like one: its first cell is no file name, its last a word.
+            a header only if it looks like one: its first cell is "file" or the like, its last "label" or the like.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            text = file.read()
+        text = read_text(Path(path))
         first = next((line for line in io.StringIO(text) if line.strip()), "")
         separator = max(",", "\t", ";", key=first.rfind)  # what stands before the label
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -200,16 +225,14 @@ def read_labels(path: str | os.PathLike[str]) -> dict[str, int]:
 
 
 def _is_header(row: Sequence[str]) -> bool:
-    """Whether a first row names columns: no file name in front, a word at the end; anything else must be a label."""
-    return len(row) in (2, 3) and not Path(row[0]).suffix and row[0] != "" and _is_word(row[-1])
-
-
-def _is_word(cell: str) -> bool:
-    try:
-        float(cell)  # also "nan"
-    except ValueError:
-        return any(letter.isalpha() for letter in cell)
-    return False
+    """Whether a first row names columns, in words that are used for it; anything else must be a label."""
+    label = re.match(r"\w*", row[-1].lower())  # of "label (0 or 1)" the word
+    return (
+        len(row) in (2, 3)
+        and row[0].lower() in _NAME_WORDS
+        and label is not None
+        and label[0] in _LABEL_WORDS
+    )
 
 
 def first_of(names: Iterable[object], n: int = 5) -> str:

@@ -8,6 +8,7 @@ those of new recordings, and the threshold would be too low.
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections import Counter
@@ -21,6 +22,7 @@ import numpy as np
 
 from adjax.data.clips import Clip, count
 from adjax.data.layouts import LABEL_FOLDERS, is_dcase_name
+from adjax.files import read_text
 from adjax.types import DataError, SettingsError, readable
 
 SESSION_GAP = 10.0  # a pause of so many median gaps ends a session
@@ -134,8 +136,7 @@ def read_groups(
         DataError: the table cannot be read, has no such column, or says nothing of a clip.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(read_text(Path(path)))))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV table of recordings ({error})") from error
     columns = list(rows[0]) if rows else []

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from adjax.files.whole import whole_file
+from adjax.files.whole import read_text, whole_file
 from adjax.types import StoreError
 
 
@@ -32,7 +32,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(
-            path.read_text(encoding="utf-8"),
+            read_text(path),
             object_pairs_hook=_once,
             parse_constant=_finite,
             parse_float=_finite,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import secrets
 import shutil
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -140,6 +142,18 @@ def sha256(path: Path) -> str:
     """Of a file's bytes, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_text(path: Path, *, errors: str = "strict") -> str:
+    """The text of a regular file, UTF-8 with or without a byte-order mark; a pipe or device may never end.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        UnicodeDecodeError: it is no text.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is a pipe, a device or a folder; give a file", str(path))
+    return Path(path).read_text(encoding="utf-8-sig", errors=errors)
 
 
 def sync_file(path: Path) -> None:

@@ -52,6 +52,15 @@ def gather(
     """
     if isinstance(what, ClipFeatures):
         return (what,) * len(spec.detectors), ()
+    if not isinstance(what, (str, os.PathLike, Sequence, np.ndarray, ClipTable)):
+        raise SettingsError(
+            f"a {type(what).__name__} is nothing to listen to: give a folder, files, a ClipTable, or arrays"
+        )
+    if any(
+        isinstance(one, np.ndarray) and np.iscomplexobj(one)
+        for one in (what if isinstance(what, list | tuple) else [what])
+    ):
+        raise SettingsError("complex numbers are no sound and no vector of a clip: give real ones")
     if isinstance(what, (str, os.PathLike)) or (
         not isinstance(what, (np.ndarray, ClipTable))
         and len(what)

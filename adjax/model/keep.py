@@ -17,7 +17,7 @@ from adjax.model.card import model_card
 from adjax.model.model import Model
 from adjax.model.score import DetectorParams, ModelParams
 from adjax.store import load_model as load_arrays
-from adjax.store import read_settings
+from adjax.store import put_back, read_settings
 from adjax.store import save_model as save_arrays
 from adjax.types import Detector, MachineId, SettingsError, StoreError, Training
 
@@ -51,6 +51,7 @@ def load_model(folder: Path | str) -> Model:
         StoreError: there is none, it is damaged, or of a newer version of adjax.
     """
     folder = Path(folder)
+    put_back(folder)
     if not folder.is_dir():
         raise StoreError(f"{folder}: no such model; make one with adjax train, or check the path")
     settings = read_settings(folder)

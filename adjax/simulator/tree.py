@@ -236,7 +236,7 @@ def write_tree(
     tell = on_clip or (lambda path: None)
 
     def fill(place: Path) -> None:
-        for split in ("train", "test"):
+        for split in {plan.split for plan in plans}:
             (place / split).mkdir()
         rows: list[tuple[str, TruthRow]] = []
         for clip in clips:

@@ -5,7 +5,7 @@ SHA-256 of its files, by which adjax knows them for its own; no file is ever unp
 """
 
 from adjax.store.checkpoints import CHECKPOINTS, drop_checkpoints, latest_checkpoint, save_checkpoint
-from adjax.store.folder import LOCK, check_folder, check_ours, hold, write_folder
+from adjax.store.folder import LOCK, check_folder, check_ours, hold, put_back, write_folder
 from adjax.store.model import load_model, read_settings, save_model
 from adjax.store.results import ResultFolder, own_folder
 
@@ -20,6 +20,7 @@ __all__ = [
     "latest_checkpoint",
     "load_model",
     "own_folder",
+    "put_back",
     "read_settings",
     "save_checkpoint",
     "save_model",

@@ -22,9 +22,12 @@ def save_arrays(path: Path, tree: Any) -> None:
         StoreError: they cannot be written.
     """
     # safetensors takes a buffer as it lies in memory: a transposed or broadcast array would be stored as another.
-    leaves = {name: np.array(leaf, order="C") for name, leaf in flatten(tree).items()}
+    try:
+        data = save({name: np.array(leaf, order="C") for name, leaf in flatten(tree).items()})
+    except (SafetensorError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise StoreError(f"{path}: cannot hold these arrays ({error}); give real numbers or bools") from error
     with whole_file(path, "wb", sync=False) as file:
-        file.write(save(leaves))
+        file.write(data)
 
 
 def load_arrays(path: Path, template: Any) -> Any:
@@ -42,9 +45,18 @@ def load_arrays(path: Path, template: Any) -> Any:
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:
-    """The leaves of a pytree by the path that leads to each, such as `weights.params.kernels.0`."""
+    """The leaves of a pytree by the path that leads to each, such as `weights.params.kernels.0`.
+
+    Raises:
+        StoreError: two paths have one name.
+    """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+    found = {_name(path): np.asarray(leaf) for path, leaf in leaves}
+    if len(found) < len(leaves) or "" in found:
+        raise StoreError(
+            f"two of {len(leaves)} arrays have one name, or none; give dictionaries keys without a dot"
+        )
+    return found
 
 
 def unflatten(template: Any, arrays: Mapping[str, np.ndarray], source: object) -> Any:

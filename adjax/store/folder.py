@@ -14,6 +14,7 @@ from adjax.files import (
     cannot_write,
     errors_name,
     make_folder,
+    read_text,
     remove,
     sha256,
     sync_file,
@@ -75,13 +76,15 @@ def write_folder(folder: Path, kind: Kind, fill: Callable[[Path], None]) -> None
         StoreError: it cannot be written (full disk, no permission), another process is writing it, or it would cost
             files that others wrote; what was there before still is.
     """
-    partial = folder.with_name(f".adjax-{folder.name}.tmp")
-    old = folder.with_name(f".adjax-{folder.name}.old")
+    if not folder.name or folder.absolute() == Path.cwd():
+        raise StoreError(
+            f"{folder}: cannot be replaced from within; go elsewhere, and give the folder by its name"
+        )
+    partial, old = folder.with_name(f".adjax-{folder.name}.tmp"), _before(folder)
     lock = folder.with_name(f".adjax-{folder.name}.lock")
     make_folder(folder.parent)
     with _locked(lock, folder), unfinished(lock), errors_name(folder, partial):
-        if old.exists() and not folder.exists():
-            old.rename(folder)
+        _put_back(folder)
         check_ours(folder, kind)
         with unfinished(old), unfinished(partial):
             remove(partial)
@@ -103,6 +106,27 @@ def write_folder(folder: Path, kind: Kind, fill: Callable[[Path], None]) -> None
                     raise
 
 
+def put_back(folder: Path) -> None:
+    """Where a process was killed between the two renames of `write_folder`, the earlier folder takes its place again.
+
+    Not while another process is between them: that one holds the lock.
+    """
+    if folder.name and not folder.exists() and _before(folder).exists():
+        lock = folder.with_name(f".adjax-{folder.name}.lock")
+        with suppress(StoreError), _locked(lock, folder), unfinished(lock):
+            _put_back(folder)
+
+
+def _put_back(folder: Path) -> None:
+    if not folder.exists() and _before(folder).exists():
+        _before(folder).rename(folder)
+
+
+def _before(folder: Path) -> Path:
+    """Where a folder lies while another one takes its place."""
+    return folder.with_name(f".adjax-{folder.name}.old")
+
+
 def check_ours(folder: Path, kind: Kind) -> None:
     """Ask whether `write_folder` may put something here; worth a call before hours of work.
 
@@ -112,18 +136,20 @@ def check_ours(folder: Path, kind: Kind) -> None:
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise StoreError(f"{folder}: is no folder; give another place")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    expected = own_hashes(folder, kind)
-    links = [path for path in folder.rglob("*") if path.is_symlink()]
-    changed = [
-        name for name in expected if (folder / name).is_file() and sha256(folder / name) != expected[name]
-    ]
-    others = sorted(
-        {*(set(files_in(folder)) - expected.keys() - ({HASHES} if expected else set())), *changed}
-        | {path.relative_to(folder).as_posix() for path in links}
-    )
-    if others or not expected:
+    expected = own_hashes(folder, kind) if folder.is_dir() else {}
+    own = {*expected, HASHES} if expected else set()
+    places = {str(parent) for name in own for parent in PurePosixPath(name).parents}
+    others = []
+    for path in folder.rglob("*") if folder.is_dir() else ():
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            ours = name in places
+        else:  # also pipes and links
+            ours = path.name == LOCK or (name in own and path.is_file() and not path.is_symlink())
+            ours = ours and (name not in expected or sha256(path) == expected[name])
+        others += [] if ours else [name]
+    others.sort()
+    if others:
         raise StoreError(
             f"{folder}: holds {', '.join(others[:3])}{' and more' if len(others) > 3 else ''}, which would be lost; "
             "give a folder of its own, or move it away"
@@ -136,6 +162,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         StoreError: a file is missing, has changed, or was added.
     """
+    put_back(folder)
     _, expected = read_hashes(folder)
     if set(files_in(folder)) - {HASHES} != expected.keys():
         raise StoreError(f"{folder}: its files are not those of {HASHES}; take a sound copy")
@@ -182,7 +209,7 @@ def read_hashes(folder: Path) -> tuple[str, dict[str, str]]:
         StoreError: there is no such list, or it is none.
     """
     try:
-        lines = (folder / HASHES).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = read_text(folder / HASHES, errors="surrogateescape").splitlines()
     except OSError as error:
         raise StoreError(
             f"{folder}: no readable {HASHES}; it was not written by adjax, or is damaged"

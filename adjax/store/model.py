@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from adjax.files import read_json, whole_file, write_json
@@ -33,6 +33,8 @@ def save_model(
         save_arrays(place / ARRAYS, params)
         write_json(place / SETTINGS, settings)
         for name, text in (texts or {}).items():
+            if PurePath(name).name != name:
+                raise StoreError(f"{name!r} is no name of a file in the model's folder; leave out folders")
             with whole_file(place / name) as file:
                 file.write(text)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adjax.files import errors_name, make_folder, sha256, sync_file, unfinished, uninterrupted
-from adjax.store.folder import HASHES, files_in, hold, own_hashes, remove_empty, write_hashes
+from adjax.files import errors_name, make_folder, remove, sha256, sync_file, unfinished, uninterrupted
+from adjax.store.folder import HASHES, files_in, hold, own_hashes, read_hashes, remove_empty, write_hashes
 from adjax.types import StoreError
 
-_STAGED = ".adjax-staged.tmp"
+_STAGED, _READY = ".adjax-staged.tmp", ".adjax-ready"
 
 
 @contextmanager
@@ -28,6 +28,8 @@ def own_folder(folder: Path, names: Iterable[str] = (), *, rebuilt_below: str = 
     """
     with hold(folder):
         owned = ResultFolder(folder, rebuilt_below)
+        if (folder / _READY / HASHES).is_file():
+            owned._put_in_place()
         owned.check([*owned.hashes, *names])
         yield owned
 
@@ -66,7 +68,10 @@ class ResultFolder:
                 raise StoreError(f"{path}: {was}, and would be lost; choose another folder, or move it away")
 
     def replace(self, fill: Callable[[Path], None], *, keep: Iterable[str] = ()) -> None:
-        """Let `fill` write results into a folder beside; then they take the place of all earlier ones, at once.
+        """Let `fill` write results into a folder beside; then they take the place of all earlier ones.
+
+        Once all are written they are as good as there: a process that is killed while it puts them in place leaves that
+        to the next one that owns the folder.
 
         Args:
             fill: called with the folder to write into.
@@ -86,16 +91,33 @@ class ResultFolder:
             for name in names:
                 sync_file(staged / name)
             write_hashes(staged, "results", hashes)
-            old = self.hashes.keys() - set(keep)
-            self.check({*old, *names})
-            for name in names:
-                make_folder((self.folder / name).parent)
+            self.check({*(self.hashes.keys() - hashes.keys()), *names})
             with uninterrupted():
+                staged.rename(self.folder / _READY)
+        self._put_in_place()
+
+    def _put_in_place(self) -> None:
+        """Finish what `replace` began."""
+        ready = self.folder / _READY
+        _, hashes = read_hashes(ready)
+        names = [name for name in files_in(ready) if name != HASHES]
+        old = self.hashes.keys() - hashes.keys()
+        self.check({*old, *names})
+        try:
+            with uninterrupted():
+                for name in names:
+                    make_folder((self.folder / name).parent)
+                    (ready / name).replace(self.folder / name)
                 for name in old:
                     (self.folder / name).unlink(missing_ok=True)
-                for name in (HASHES, *names):
-                    (staged / name).replace(self.folder / name)
-            remove_empty(self.folder, [name for name in old if "/" in name])
+                (ready / HASHES).replace(self.folder / HASHES)
+                remove(ready)
+        except OSError as error:
+            raise StoreError(
+                f"{self.folder}: the results could not be put in place ({error.strerror}); they lie in {ready}, and "
+                "the next command into this folder puts them there"
+            ) from error
+        remove_empty(self.folder, [name for name in old if "/" in name])
         self.hashes = hashes
 
     def add(self, name: str, write: Callable[[Path], object]) -> Path:

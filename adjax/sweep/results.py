@@ -211,11 +211,19 @@ def save_chunk(path: Path, chunk: Chunk, names: Sequence[str], settings: Sequenc
         )
 
 
-def load_chunk(path: Path) -> Chunk | None:
-    """Read a chunk; None where it is none (then it is computed again)."""
+def load_chunk(path: Path, names: Sequence[str], settings: Sequence[str]) -> Chunk | None:
+    """Read a chunk; None where it is none, or not of these clips and trials (then it is computed again)."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            scored = Scored(*(arrays[name] for name in Scored._fields))
-            return Chunk(scored, arrays["measures"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            if arrays["clips"].tolist() != list(names) or json.loads(str(arrays["settings"])) != list(
+                settings
+            ):
+                return None
+            chunk = Chunk(Scored(*(arrays[name] for name in Scored._fields)), arrays["measures"])
+            rows = (*chunk.scored, chunk.measures)
+            fits = all(len(own) == len(settings) for own in rows) and chunk.scored.scores.shape[1] == len(
+                names
+            )
+            return chunk if fits else None
+    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile):
         return None

@@ -150,7 +150,9 @@ class _Run:
         """Take one chunk from its file, or compute it and write the file."""
         specs = [self.specs[i] for i in trials]
         file = f"{CHUNKS}/{_digest(machine, static, specs, self.n_resamples)}.npz"
-        result = load_chunk(self.results.folder / file) if self.results.is_sound(file) else None
+        names, settings = machine.test.clips.names, [repr(config) for config in specs]
+        sound = self.results.is_sound(file)
+        result = load_chunk(self.results.folder / file, names, settings) if sound else None
         if result is not None:
             self.n_resumed += len(trials)
         else:
@@ -164,7 +166,6 @@ class _Run:
                 self.notes.append(
                     f"{file} was damaged, or changed since it was written; it was computed again"
                 )
-            names, settings = machine.test.clips.names, [repr(config) for config in specs]
             write = functools.partial(save_chunk, chunk=result, names=names, settings=settings)
             self.results.add(file, write)
         for row, i in enumerate(trials):

@@ -19,6 +19,7 @@ import soundfile
 
 from adjax.app.cli import CANNOT_RUN, OK, SOME_FAILED, main
 from adjax.app.interrupts import MESSAGE
+from adjax.app.startup import drop_damaged
 from adjax.data.audio import write_wav
 from adjax.files import TEMPORARY
 
@@ -193,6 +194,22 @@ def test_scores_never_replace_a_recording(tree: Path, tmp_path: Path, capsys) ->
     assert main(["score", str(tmp_path / "m"), str(clip), "--out", str(clip)]) == CANNOT_RUN
     assert "is not a table that adjax wrote, and would be lost" in capsys.readouterr().err
     assert clip.read_bytes() == before
+    assert (
+        main(["score", str(tmp_path / "m"), str(clip), "--out", str(tmp_path / "m" / "s.csv")]) == CANNOT_RUN
+    )
+    assert "lies in the folder of the model" in capsys.readouterr().err
+    assert main(["score", str(tmp_path / "m"), str(clip), "--out", "."]) == CANNOT_RUN
+    assert main(["score", str(tmp_path / "m"), str(clip)]) == OK
+
+
+def test_programs_of_others_in_the_cache_stay(cache_folder: Path, tree: Path, capsys) -> None:
+    place = cache_folder / "compiled"
+    place.mkdir()
+    (place / "browser-cache").write_text("notes")
+    cut = place / f"jit_f-{'a' * 64}-cache"
+    cut.write_bytes(b"cut short")
+    drop_damaged(place)
+    assert [path.name for path in place.iterdir() if path.name != ".checked"] == ["browser-cache"]
 
 
 def test_a_simulation_never_replaces_recordings(tree: Path, tmp_path: Path, capsys) -> None:

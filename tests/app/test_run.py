@@ -120,7 +120,17 @@ def test_a_killed_run_resumes_to_the_same_files(tree: Path, tmp_path: Path, caps
     assert not list(place.glob("autoencoder/pump_id_00*/*/epoch_000060"))
     assert main([*command, "--seed", "1"]) == CANNOT_RUN
     assert "other settings, data or versions" in capsys.readouterr().err
-    assert main([*command, "--model", "gmm", "--set", "max_iter=1", "--calibration", "none"]) == OK
+    other = [
+        "--n-mels",
+        "16",
+        "--set",
+        "max_iter=1",
+        "--calibration",
+        "none",
+        "--out",
+        str(tmp_path / "killed"),
+    ]
+    assert main(["run", "--data", str(tree), "--model", "gmm", *other]) == OK
     assert list(place.glob("autoencoder/pump_id_00*/*/epoch_*")), "another model's run deleted them"
     assert main(command) == OK
     assert "pump id_00: went on after epoch" in capsys.readouterr().out
@@ -222,12 +232,12 @@ def test_unlabelled_clips_are_scored_and_labels_can_be_given(tree: Path, tmp_pat
         (["--set", "colour=2"], "there is no setting 'colour'; there are block_size"),
         (["--set", "covariance_type=round"], "give one of full, tied, diag, spherical"),
         (["--model", "auto"], "there is no setting 'covariance_type'"),
-        (["--model", "auto", "--set", "averaged=1", "--features", "mfcc"], "auto takes log-mels"),
+        (["--model", "auto+gmm", "--features", "mfcc"], "auto takes log-mels"),
         (["--model", "nearest"], "there is no"),
         (["--false-alarm-rate", "0"], "false_alarm_rate=0"),
         (["--group", "("], "no regular expression"),
         (
-            ["--model", "autoencoder", "--clip-pooling", "mean", "--score-pooling", "std", "--set"],
+            ["--model", "autoencoder+gmm", "--clip-pooling", "mean", "--score-pooling", "std"],
             "deviation",
         ),
     ],
@@ -359,3 +369,18 @@ def test_channels_of_real_multichannel_clips(shared: Path) -> None:
     first, last, mean = (read_clip(path, channel=channel).samples for channel in (0, 7, "mean"))
     assert first.shape == last.shape == mean.shape
     assert not np.array_equal(first, last)
+
+
+def test_settings_that_are_given_one_by_one_all_count(tree: Path, tmp_path: Path) -> None:
+    one_by_one = [
+        "--set",
+        "n_components=2",
+        "--set=covariance_type=diag",
+        "--n-mels",
+        "16",
+        "--set",
+        "max_iter=7",
+    ]
+    assert main(["run", "--data", str(tree), "--out", str(tmp_path), "--model", "gmm", *one_by_one]) == OK
+    config = json.loads((tmp_path / "settings.json").read_text())["model"]["detectors"][0]["config"]
+    assert (config["n_components"], config["covariance_type"], config["max_iter"]) == (2, "diag", 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,17 @@ def test_read_labels_of_no_text(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(b"\xff\xfe\x00\x00")
     with pytest.raises(DataError, match="cannot be read as a CSV file"):
         read_labels(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize("first", ["normal_id_00_00000000,O", "x,anomaly", "a,abnormal", "clip 3,label"])
+def test_a_first_line_is_a_header_only_in_words_for_one(tmp_path: Path, first: str) -> None:
+    (tmp_path / "labels.csv").write_text(f"{first}\nb.wav,1\n")
+    with pytest.raises(DataError, match="line 1"):
+        read_labels(tmp_path / "labels.csv")
+
+
+def test_labels_from_a_pipe_or_device_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(DataError, match="it is a pipe, a device or a folder"):
+            read_labels(path)

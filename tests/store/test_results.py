@@ -97,3 +97,29 @@ def test_a_fill_that_fails_leaves_the_earlier_results(tmp_path: Path) -> None:
             results.add("b", full)
     assert names_in(tmp_path) == {"a", "SHA256SUMS"}
     assert (tmp_path / "a").read_text() == "1"
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_kill_while_results_are_put_in_place_is_mended_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Once all are written they are as good as there, however many of the renames were made."""
+    with own_folder(tmp_path) as results:
+        results.replace(write({"a": "1", "b": "1", "old": "1"}))
+
+    def killed(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) > after:
+            raise OSError(5, "Input/output error")
+        return replace(self, target)
+
+    calls: list[Path] = []
+    replace = Path.replace
+    with monkeypatch.context() as patched, own_folder(tmp_path) as results:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(StoreError, match="the next command into this folder puts them there"):
+            results.replace(write({"a": "2", "b": "2", "c": "2"}))
+    with own_folder(tmp_path) as results:
+        assert results.hashes.keys() == {"a", "b", "c"}
+    assert names_in(tmp_path) == {"a", "b", "c", "SHA256SUMS"}
+    assert {(tmp_path / name).read_text() for name in "abc"} == {"2"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -354,3 +355,58 @@ def test_what_a_person_puts_there_meanwhile_stays(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"holds thesis\.txt"):
         write_folder(tmp_path / "m", "model", fill)
     assert [path.name for path in tmp_path.rglob("*")] == ["m", "thesis.txt"]
+
+
+def test_whatever_lies_in_a_folder_is_somebodys(tmp_path: Path) -> None:
+    """Also an empty folder, and a pipe."""
+    for name, make in (("a", lambda path: path.mkdir()), ("b", os.mkfifo)):
+        save_model(tmp_path / name, make_params(), {})
+        make(tmp_path / name / "mine")
+        with pytest.raises(StoreError, match="holds mine, which would be lost"):
+            save_model(tmp_path / name, make_params(1), {})
+        assert (tmp_path / name / "mine").exists()
+
+
+def test_a_model_that_a_killed_process_had_put_aside_is_found(tmp_path: Path) -> None:
+    save_model(tmp_path / "m", make_params(), {"width": 3})
+    (tmp_path / "m").rename(tmp_path / ".adjax-m.old")
+    assert read_settings(tmp_path / "m") == {"width": 3}
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"a": {"b": np.ones(2)}, "a.b": np.zeros(2)},
+        {"a": np.array(["text"])},
+        {"a": np.array([1 + 2j], np.clongdouble)},
+        {"a": np.array([object()])},
+        np.ones(2),
+    ],
+)
+def test_arrays_that_would_not_come_back_are_refused(tmp_path: Path, tree: object) -> None:
+    with pytest.raises(StoreError, match=r"one name|cannot hold these arrays"):
+        save_model(tmp_path / "m", tree, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_texts_stay_in_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no name of a file"):
+        save_model(tmp_path / "m", make_params(), {}, {"../escaped.txt": "x"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_not_replaced_from_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in (Path(), Path("/")):
+        with pytest.raises(StoreError, match=r"from within|would be lost"):
+            save_model(place, make_params(), {})
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "settings.json"])
+def test_a_pipe_in_a_model_blocks_nobody(tmp_path: Path, name: str) -> None:
+    save_model(tmp_path / "m", make_params(), {})
+    (tmp_path / "m" / name).unlink()
+    os.mkfifo(tmp_path / "m" / name)
+    with pytest.raises(StoreError, match="SHA256SUMS"):
+        read_settings(tmp_path / "m")

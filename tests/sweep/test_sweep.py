@@ -16,10 +16,12 @@ from adjax.data.clips import ClipTable
 from adjax.data.index import index_folder
 from adjax.evaluation.metrics import evaluate
 from adjax.features.recipes import FeatureConfig
+from adjax.files import sha256
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_splits
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, make_spec
+from adjax.store.folder import HASHES, files_in, write_hashes
 from adjax.sweep import Progress, Sweep, SweepResult, data, grid, run, run_sweep, sample
 from adjax.sweep.models import pool_scores
 from adjax.sweep.results import measure
@@ -129,7 +131,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(
         assert_allclose(trial.scores, first.scores, rtol=1e-4, atol=1e-4)  # another chunk size
 
 
-@pytest.mark.parametrize("how", ["flipped", "forged"])
+@pytest.mark.parametrize("how", ["flipped", "forged", "another"])
 def test_a_chunk_that_was_changed_is_computed_again_and_told(
     clips: ClipTable, tmp_path: Path, how: str
 ) -> None:
@@ -142,6 +144,13 @@ def test_a_chunk_that_was_changed_is_computed_again_and_told(
         content = bytearray(path.read_bytes())
         content[len(content) // 3] ^= 1
         path.write_bytes(content)
+    elif how == "another":  # whole, listed, and of other clips
+        with np.load(path) as arrays:
+            others = {name: arrays[name] for name in arrays}
+        others["clips"] = others["clips"][::-1]
+        np.savez(path, **others)
+        hashes = {name: sha256(tmp_path / name) for name in files_in(tmp_path) if name != HASHES}
+        write_hashes(tmp_path, "results", hashes)
     else:
         with np.load(path) as arrays:
             forged = {name: arrays[name] for name in arrays}

@@ -79,6 +79,12 @@ def fit_lanes(
             f"x {x.shape}, weight {weight.shape} and data {data.shape} must be (n_data, n_rows, n_features), "
             f"(n_data, n_rows) and ({n_lanes},), one a key"
         )
+    if not jnp.issubdtype(data.dtype, jnp.integer) or not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        raise SettingsError(
+            f"keys {keys.dtype} and data {data.dtype} must be keys of jax.random.key, and whole numbers"
+        )
+    if any(jnp.ndim(leaf) and jnp.shape(leaf) != (n_lanes,) for leaf in jax.tree.leaves(hyper)):
+        raise SettingsError(f"a traced setting must be one number, or one for each of the {n_lanes} lanes")
     check_settings(config, hyper)
     check_rows(x, weight)
     check_number("chunk_steps", chunk_steps, low=1, whole=True)
