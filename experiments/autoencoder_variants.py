@@ -177,8 +177,8 @@ def report(study: Study, found: dict[str, list[Cell]], console: Console) -> None
             gains = draws - draw_means(reference, over_cells=study.folds > 0)
             gain_low, gain_high = np.percentile(gains, [2.5, 97.5])
             writer.writerow([name, auc, low, high, pauc, gain, gain_low, gain_high])
-            difference = f"{gain:+.3f} \\[{gain_low:+.3f}, {gain_high:+.3f}]"
-            table.add_row(name, f"{auc:.3f} \\[{low:.3f}, {high:.3f}]", f"{pauc:.3f}", difference)
+            difference = f"{gain:+.3f} [{gain_low:+.3f}, {gain_high:+.3f}]"
+            table.add_row(name, f"{auc:.3f} [{low:.3f}, {high:.3f}]", f"{pauc:.3f}", difference)
     write_json(study.out / "settings.json", {"study": asdict(study), "versions": versions()})
     console.print(table)
 

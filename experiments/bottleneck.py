@@ -229,7 +229,7 @@ def _text(cell: Cell | None) -> str:
     if cell is None:
         return "–"
     auc, low, high = (f"{value:.3f}" for value in cell.auc)
-    return f"{auc} \\[{low}, {high}] / {cell.pauc[0]:.3f}; {np.mean(cell.validation_loss):.2f}"
+    return f"{auc} [{low}, {high}] / {cell.pauc[0]:.3f}; {np.mean(cell.validation_loss):.2f}"
 
 
 def figure_of(cells: list[Cell]) -> Figure:

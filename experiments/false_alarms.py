@@ -259,7 +259,7 @@ def report(study: Study, found: dict[Setting, list[Cell]], console: Console) -> 
                 values = [f"{column[i]:.5f}" for column in own]
                 writer.writerow([*setting[:3], name, len(found[setting]), rate, *values, f"{beyond:.5f}"])
             percent = [
-                f"{100 * mean:.1f} \\[{100 * low:.1f}, {100 * high:.1f}]\n{100 * p10:.1f} to {100 * p90:.1f}"
+                f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]\n{100 * p10:.1f} to {100 * p90:.1f}"
                 for mean, low, high, p10, p90 in zip(*own, strict=True)
             ]
             table.add_row(*setting[:3], name, *percent, f"{beyond:.1%}")

@@ -156,7 +156,7 @@ def effects_table(effects: Effects) -> Table:
         table.add_column(heading)
     for name, values in effects.items():
         for value, (mean, low, high) in values.items():
-            table.add_row(short(name), value, f"{mean:+.3f} \\[{low:+.3f}, {high:+.3f}]")
+            table.add_row(short(name), value, f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]")
     return table
 
 

@@ -176,8 +176,8 @@ def over_types(judged: list[Judged]) -> str:
     regrets = np.mean([one.draws.mean(axis=1)[:, n:].max(axis=1) for one in judged], axis=0) - draws
     (low, high), (regret_low, regret_high) = (np.percentile(x, [2.5, 97.5]) for x in (draws, regrets))
     return (
-        f"mean over types: auto {auc:.3f} \\[{low:.3f}, {high:.3f}], oracle parts {oracle:.3f}, "
-        f"regret {oracle - auc:+.3f} \\[{regret_low:+.3f}, {regret_high:+.3f}]"
+        f"mean over types: auto {auc:.3f} [{low:.3f}, {high:.3f}], oracle parts {oracle:.3f}, "
+        f"regret {oracle - auc:+.3f} [{regret_low:+.3f}, {regret_high:+.3f}]"
     )
 
 
@@ -207,8 +207,8 @@ def report(
             low, high = np.percentile(own, [2.5, 97.5])
             regret_low, regret_high = np.percentile(oracle_draws - own, [2.5, 97.5])
             writer.writerow([name, value, low, high, oracle - value, regret_low, regret_high])
-            regret = f"{oracle - value:+.3f} \\[{regret_low:+.3f}, {regret_high:+.3f}]"
-            table.add_row(name, f"{value:.3f} \\[{low:.3f}, {high:.3f}]", regret)
+            regret = f"{oracle - value:+.3f} [{regret_low:+.3f}, {regret_high:+.3f}]"
+            table.add_row(name, f"{value:.3f} [{low:.3f}, {high:.3f}]", regret)
     console.print(table)
 
 
