@@ -140,10 +140,11 @@ def check_ours(folder: Path, kind: Kind) -> None:
     own = {*expected, HASHES} if expected else set()
     places = {str(parent) for name in own for parent in PurePosixPath(name).parents}
     others = []
-    for path in folder.rglob("*") if folder.is_dir() else ():
+    found = () if not folder.is_dir() else folder.rglob("*") if expected else folder.iterdir()
+    for path in found:
         name = path.relative_to(folder).as_posix()
         if path.is_dir() and not path.is_symlink():
-            ours = name in places
+            ours = bool(expected) and name in places
         else:  # also pipes and links
             ours = path.name == LOCK or (name in own and path.is_file() and not path.is_symlink())
             ours = ours and (name not in expected or sha256(path) == expected[name])
