@@ -4,7 +4,7 @@ Run:     python -m experiments.interrupts --n 20
 Data:    a small simulated slide rail, made once.
 Asked:   exit code 130, one line on standard error within a second, no file that is half-written, and that the same
          command afterwards ends with the same files as one that was never interrupted.
-Result:  MEASURED
+Result:  docs/robustness.md, "Ctrl-C and kill": 100 of 100 fine, and 25 of 25 with --cold --n 5.
 """
 
 from __future__ import annotations

@@ -325,7 +325,7 @@ def interrupted(command: list[str], after: float, number: int = signal.SIGINT) -
     )
     time.sleep(after)
     process.send_signal(number)
-    _, err = process.communicate(timeout=5)
+    _, err = process.communicate(timeout=60)  # at once, but on a machine with more tests than cores
     return process.returncode, err
 
 

@@ -167,9 +167,9 @@ def test_figures_are_drawn(tmp_path: Path) -> None:
 def test_a_heat_map_leaves_out_what_has_no_auc() -> None:
     def trial(r: float, n: int, auc: float) -> TrialResult:
         settings = {"features.gwrp_r": r, "config.n_components": n}
-        return TrialResult(
-            "fan", "id_00", settings, "converged", 0.0, 1, auc, auc, auc, auc, auc, auc, "", 0, np.zeros(3)
-        )
+        known = (auc,) * 6
+        clips = ClipTable(())
+        return TrialResult("fan", "id_00", settings, "converged", 0.0, 1, *known, "", 0, np.zeros(3), clips)
 
     trials = [trial(0.2, 1, 0.6), trial(0.9, 1, 0.7), trial(0.2, 2, 0.8), trial(0.9, 2, float("nan"))]
     figure = heat_maps(trials, "features.gwrp_r", "config.n_components")
