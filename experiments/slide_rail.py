@@ -138,8 +138,8 @@ def main() -> int:
             if "slider" in summary:
                 summaries[trial] = summary["slider"]
             if kind == "log-mel" and not trial.standardize and trial.per == "machine":
-                for name, draw in draw_figures(model=model, result=result, summaries=summary):
-                    draw(study.out / trial.name / name)
+                for name, draw in draw_figures(trial.name, model=model, result=result, summaries=summary):
+                    draw(study.out / name)
     report(study, summaries, synthetic_data=study.data is None, console=console)
     for failure in sorted(failures):
         say(console, failure, label="Failed:", style="red")

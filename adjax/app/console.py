@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -14,6 +15,8 @@ from rich.text import Text
 from adjax.data.clips import ClipTable
 from adjax.data.summary import describe_table, lines
 from adjax.model.result import HeldOut, Result
+from adjax.report.folder import Drawing
+from adjax.store import ResultFolder
 from adjax.types import readable
 
 MAX_LISTED = 10  # machines and failures printed; all of them are in the files
@@ -60,6 +63,27 @@ def print_table(console: Console, table: Table) -> None:
                 say(console, f"  {name}: {cell}")
     if table.caption:
         console.print(table.caption, style="italic")
+
+
+def draw_all(console: Console, results: ResultFolder, figures: Iterable[Drawing]) -> list[Path]:
+    """Draw figures into the folder of a run whose results are safe; one that fails costs no result and no other figure.
+
+    Args:
+        console: that hears of failures.
+        results: the folder.
+        figures: each one's name below the folder, and what draws it into a file.
+    """
+    drawn: list[Path] = []
+    waiting = iter(figures)
+    while True:
+        name = "a figure"
+        try:
+            name, draw = next(waiting)
+            drawn.append(results.add(name, draw))
+        except StopIteration:
+            return drawn
+        except Exception as error:  # fonts, settings of matplotlib, a full disk: whatever it is
+            say(console, f"Note: {name} could not be drawn ({error}); all results are written.")
 
 
 def print_understood(console: Console, clips: ClipTable) -> None:

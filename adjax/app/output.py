@@ -11,7 +11,7 @@ class Output:
     """A stream that goes silent when nobody reads it any more (`| head`), when its disk is full, or when closed."""
 
     def __init__(self, stream: TextIO | None) -> None:
-        self._stream: TextIO = open(os.devnull, "w") if stream is None else stream  # noqa: SIM115
+        self._stream = io.StringIO() if stream is None else stream  # None: it is closed
         if isinstance(self._stream, io.TextIOWrapper):
             self._stream.reconfigure(errors="backslashreplace")
 

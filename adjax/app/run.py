@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from adjax.app.console import (
+    draw_all,
     print_failures,
     print_flags,
     print_notes,
@@ -148,7 +149,8 @@ def _run(
         if any(fit.losses for fit in model.record.fits):
             drop_checkpoints(command.out / TRAINING, name.replace(":", "_"), clips)
         print_result(console, name, command.per, model, result, summaries[name])
-        pictures += _draw(console, results, places[name], model, result, summaries[name])
+        figures = draw_figures(places[name], model=model, result=result, summaries=summaries[name])
+        pictures += draw_all(console, results, figures)
     notes = [note for model, result in found.values() for note in (*model.record.notes, *result.notes)]
     for name, (model, _) in found.items():
         notes += [f"{name}: {model.caution}" if len(specs) > 1 else model.caution] if model.caution else []
@@ -181,27 +183,6 @@ def print_result(
             "No AUC and no ROC curve: the test clips have no labels of both kinds (give them with --labels FILE, "
             "or put anomalous clips into test/ or abnormal/).",
         )
-
-
-def _draw(
-    console: Console,
-    results: ResultFolder,
-    place: str,
-    model: Model,
-    result: Result,
-    summaries: Mapping[str, Summary],
-) -> list[Path]:
-    """All figures, now that everything is safe: one that fails never costs a result, nor another figure."""
-    drawn = []
-    try:
-        for name, draw in draw_figures(model=model, result=result, summaries=summaries):
-            try:
-                drawn.append(results.add(f"{place}/{name}".lstrip("/"), draw))
-            except Exception as error:
-                say(console, f"Note: {name} could not be drawn ({error}); all results are written.")
-    except Exception as error:
-        say(console, f"Note: figures could not be drawn ({error}); all results are written.")
-    return drawn
 
 
 def _features(

@@ -10,6 +10,7 @@ import stat
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 from adjax.data.cache import default_folder
 
@@ -66,14 +67,15 @@ def compiled(folder: Path) -> list[Path]:
 
 def _is_whole(entry: bytes) -> bool:
     """Whether what JAX has compressed can be read to its end."""
+    decompress, damaged = zlib.decompress, zlib.error
+    if entry.startswith(b"\x28\xb5\x2f\xfd"):
+        try:  # where it is installed, JAX takes it
+            zstandard: Any = importlib.import_module("zstandard")
+        except ImportError:
+            return True  # nobody can tell, nor read it
+        decompress, damaged = zstandard.ZstdDecompressor().decompress, zstandard.ZstdError
     try:
-        if entry.startswith(b"\x28\xb5\x2f\xfd"):
-            # Where it is installed, JAX takes it.
-            importlib.import_module("zstandard").ZstdDecompressor().decompress(entry)
-        else:
-            zlib.decompress(entry)
-    except ImportError:
-        return True  # nobody can tell, nor read it
-    except Exception:  # whatever the one or the other calls its errors
+        decompress(entry)
+    except damaged:
         return False
     return True

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from adjax.app.console import print_failures, print_notes, print_table, print_understood, say
+from adjax.app.console import draw_all, print_failures, print_notes, print_table, print_understood, say
 from adjax.checks import MAX_SEED, check_number, check_seed
 from adjax.data.cache import default_folder
 from adjax.data.clips import read_labels
@@ -27,7 +27,7 @@ from adjax.report.sweep_figures import heat_maps, short
 from adjax.store import own_folder
 from adjax.sweep import Progress as Done
 from adjax.sweep import Sweep, SweepResult, TrialResult, grid, run_sweep, sample
-from adjax.sweep.run import FAILURES, TABLE
+from adjax.sweep.run import CHUNKS, FAILURES, TABLE
 from adjax.sweep.settings import MAX_TRIALS, sweepable
 from adjax.types import RowDetector, SettingsError
 
@@ -169,12 +169,9 @@ def sweep(command: SweepCommand, console: Console) -> bool:
     if any(np.isfinite(trial.auc) for trial in result.trials) and varied:
         across = "features.gwrp_r" if "features.gwrp_r" in varied else varied[0]
         down = next((name for name in reversed(varied) if name != across), "seed")
-        try:  # everything is safe by now: a figure never costs a result
-            with own_folder(command.out) as results:
-                figure = heat_maps(result.trials, across, down)
-                files.append(results.add("figures/heat_map.png", lambda path: save(figure, path)))
-        except Exception as error:
-            say(console, f"Note: the heat map could not be drawn ({error}); all results are written.")
+        heat_map = ("figures/heat_map.png", lambda path: save(heat_maps(result.trials, across, down), path))
+        with own_folder(command.out, rebuilt_below=CHUNKS) as results:
+            files += draw_all(console, results, [heat_map])
     print_notes(console, result.notes)
     print_failures(console, [str(failure) for failure in result.failures], f"all in {FAILURES}")
     for file in files:

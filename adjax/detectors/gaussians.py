@@ -80,7 +80,7 @@ def parts_of(config: GaussiansConfig) -> tuple[str, ...]:
 
 def make_gaussians(
     config: GaussiansConfig = GaussiansConfig(),
-    hyper: GaussiansHyper = GaussiansHyper(),  # noqa: B008 (immutable)
+    hyper: GaussiansHyper = GaussiansHyper(),
 ) -> Detector:
     """Build the detector.
 

@@ -40,15 +40,13 @@ def whole_file(path: Path | str, mode: str = "w", *, sync: bool = True) -> Itera
         StoreError: it cannot be written (full disk, no permission), or something that is no file lies there.
     """
     path = Path(path)
-    text = {} if "b" in mode else {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-    partial = path.with_name(
-        f".adjax-{secrets.token_hex(8)}.tmp"
-    )  # process numbers repeat, in containers above all
+    # Not by the number of the process: those repeat, in containers above all.
+    partial = path.with_name(f".adjax-{secrets.token_hex(8)}.tmp")
     try:
         if path.exists() and not path.is_file():  # a device or a folder
             raise OSError("something lies there that is no file")
         with unfinished(partial):
-            with open(partial, mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]
+            with _open_new(partial, mode) as file:
                 yield file
                 file.flush()
                 if sync:
@@ -59,6 +57,13 @@ def whole_file(path: Path | str, mode: str = "w", *, sync: bool = True) -> Itera
         if error.filename not in (None, str(path), str(partial)):  # of another file: what the block did
             raise
         raise cannot_write(path, error) from error
+
+
+def _open_new(path: Path, mode: str) -> IO[Any]:
+    """A file that is not there yet."""
+    if mode == "wb":
+        return path.open("xb")
+    return path.open("x", newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def cannot_write(path: Path, error: BaseException) -> StoreError:

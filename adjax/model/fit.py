@@ -33,7 +33,7 @@ def fit_model(
     group: np.ndarray | None = None,
     false_alarm_rate: float = FALSE_ALARM_RATE,
     checkpoints: Path | None = None,
-    watch: Watch = Watch(),  # noqa: B008 (frozen)
+    watch: Watch = Watch(),
 ) -> Model:
     """Fit a model on the host.
 

@@ -234,7 +234,7 @@ def fit_rows(
     weights: Any,
     data: np.ndarray,
     fold: np.ndarray,
-    options: EngineOptions = EngineOptions(),  # noqa: B008 (immutable)
+    options: EngineOptions = EngineOptions(),
 ) -> Fitted:
     """Many fits of a row detector: by the kind's engine, or as one compiled call; arguments as in `Kind.engine`."""
     if kind.engine is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from adjax.types import STATUS_NAMES, MachineId
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Drawing = tuple[str, Callable[[Path], object]]  # name below the run's folder, and what draws it into a file
 Writer = Callable[[Iterable[object]], None]  # of a row
 SETTINGS, SCORES, FAILURES = "settings.json", "scores.csv", "failures.csv"
 PARTS, RESULT, REPORT = "parts.csv", "result.csv", "report.json"
@@ -167,9 +168,15 @@ def describe_held_out(model: Model) -> dict[str, Any]:
 
 
 def draw_figures(
-    *, model: Model, result: Result, summaries: Mapping[str, Summary]
-) -> Iterator[tuple[str, Callable[[Path], object]]]:
+    place: str, *, model: Model, result: Result, summaries: Mapping[str, Summary]
+) -> Iterator[Drawing]:
     """Losses of what trains in epochs; of each type spectrograms, histograms and, with labels, ROC curves.
+
+    Args:
+        place: the folder of the model's files below the run's; "" for the run's own.
+        model: that was fitted.
+        result: the scores of the test clips.
+        summaries: metrics of the labelled machine types.
 
     Yields:
         The name below the run's folder, and what draws it into a file.
@@ -178,10 +185,9 @@ def draw_figures(
 
     spec: ModelSpec = model.spec
 
-    def named(
-        machine_type: str, what: str, draw: Callable[[], Figure]
-    ) -> tuple[str, Callable[[Path], object]]:
-        return f"figures/{file_name(machine_type)}_{what}.png", lambda path: figures.save(draw(), path)
+    def named(machine_type: str, what: str, draw: Callable[[], Figure]) -> Drawing:
+        name = str(PurePosixPath(place, "figures", f"{file_name(machine_type)}_{what}.png"))
+        return name, lambda path: figures.save(draw(), path)
 
     trained = [fit for fit in model.record.fits if fit.losses]
     for machine_type in {fit.machine_type: None for fit in trained}:

@@ -135,7 +135,7 @@ def trial_result(
     chunk: Chunk | None,
     source: str,
     row: int,
-    clips: ClipTable = ClipTable(()),  # noqa: B008 (frozen)
+    clips: ClipTable = ClipTable(()),
 ) -> TrialResult:
     """One trial out of its chunk.
 

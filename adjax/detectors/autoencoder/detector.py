@@ -23,8 +23,8 @@ from adjax.types import FitInfo, RowDetector
 
 
 def make_autoencoder(
-    config: AutoencoderConfig = AutoencoderConfig(),  # noqa: B008 (frozen)
-    hyper: AutoencoderHyper = AutoencoderHyper(),  # noqa: B008 (immutable)
+    config: AutoencoderConfig = AutoencoderConfig(),
+    hyper: AutoencoderHyper = AutoencoderHyper(),
     on_epoch: Callable[[Array], None] | None = None,
 ) -> RowDetector:
     """Build the autoencoder as a `RowDetector`.

@@ -37,7 +37,7 @@ from adjax.detectors.rows import map_rows
 from adjax.types import FitInfo, RowDetector
 
 
-def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> RowDetector:  # noqa: B008 (frozen)
+def make_gmm(config: GmmConfig = GmmConfig(), hyper: GmmHyper = GmmHyper()) -> RowDetector:
     """Build the mixture as a `RowDetector`.
 
     Its `fit(key, x, weight, hyper, start=None)` is `fit_gmm`; `FitInfo.objective` is the mean log-likelihood of a
@@ -120,7 +120,7 @@ def start_from_means(
     x: Array,
     weight: Array,
     means: Array,
-    hyper: GmmHyper = GmmHyper(),  # noqa: B008
+    hyper: GmmHyper = GmmHyper(),
 ) -> GmmParams:
     """Parameters to start from given means: weights and covariances are those of the rows nearest to each.
 

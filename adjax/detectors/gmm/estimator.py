@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ class GaussianMixture(SklearnGaussianMixture):
             with weights ignored (TWFR-GMM). Higher is more normal, unlike in a `Detector`.
     """
 
-    _parameter_constraints: dict = {  # noqa: RUF012 (scikit-learn's convention)
+    _parameter_constraints: ClassVar[dict] = {
         **SklearnGaussianMixture._parameter_constraints,
         "scoring": [StrOptions({"log_likelihood", "max_component"})],
     }
