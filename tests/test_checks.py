@@ -84,17 +84,17 @@ class Hyper(NamedTuple):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Config(n=1.0), "n=1.0: give a whole number"),  # type: ignore[arg-type]
+        (Config(n=1.0), "n=1.0: give a whole number"),
         (Config(n=True), "n=True: give a whole number"),
         (Config(share=float("nan")), "share=nan: give a finite number"),
-        (Config(share="x"), "share='x': give a finite number"),  # type: ignore[arg-type]
-        (Config(on=1), "on=1: give true or false"),  # type: ignore[arg-type]
-        (Config(kind="c"), "kind='c': give one of a, b"),  # type: ignore[arg-type]
-        (Config(widths=[1]), r"widths=\[1\]: give several, each a whole number"),  # type: ignore[arg-type]
-        (Config(widths=(1, 2.5)), r"widths=\(1, 2.5\)"),  # type: ignore[arg-type]
-        (Config(channel="min"), "channel='min': give a whole number or mean"),  # type: ignore[arg-type]
-        (Config(block="x" * 500), r"block='x+\.\.\.: give a whole number or None"),  # type: ignore[arg-type]
-        (Hyper(rate="x"), "rate='x': give a finite number"),  # type: ignore[arg-type]
+        (Config(share="x"), "share='x': give a finite number"),
+        (Config(on=1), "on=1: give true or false"),
+        (Config(kind="c"), "kind='c': give one of a, b"),
+        (Config(widths=[1]), r"widths=\[1\]: give several, each a whole number"),
+        (Config(widths=(1, 2.5)), r"widths=\(1, 2.5\)"),
+        (Config(channel="min"), "channel='min': give a whole number or mean"),
+        (Config(block="x" * 500), r"block='x+\.\.\.: give a whole number or None"),
+        (Hyper(rate="x"), "rate='x': give a finite number"),
     ],
 )
 def test_a_field_of_another_type_is_refused(settings: object, message: str) -> None:

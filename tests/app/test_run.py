@@ -87,7 +87,7 @@ def test_options_of_the_autoencoder_reach_it(tree: Path, tmp_path: Path) -> None
 
 def test_a_recipes_floor_is_the_autoencoders_unless_another_is_given() -> None:
     def floor(model: str, **given: object) -> str:
-        return Run(model=(model,), **given).models()[model].detectors[0].features.floor  # type: ignore
+        return Run(model=(model,), **given).models()[model].detectors[0].features.floor
 
     assert (floor("autoencoder"), floor("autoencoder:2023")) == ("add", "max")
     assert (floor("gmm"), floor("auto")) == ("add", "add")

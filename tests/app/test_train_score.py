@@ -139,7 +139,7 @@ def test_exit_codes_are_those_of_the_worst_that_happened(home: Path, model: Path
     normal, loud = (str(home / "neu" / name) for name in ("mittags.wav", "laut!.wav"))
     bad = tmp_path / "kaputt.wav"
     bad.write_bytes(b"no sound")
-    score = lambda *more: main(["score", str(model), *map(str, more)])  # noqa: E731
+    score = lambda *more: main(["score", str(model), *map(str, more)])
     assert score(normal, loud) == OK
     assert score(normal, loud, "--fail-on-anomaly") == ANOMALY
     assert score(normal, "--fail-on-anomaly") == OK
@@ -226,7 +226,7 @@ def test_scores_stream_in_chunks(
     assert calls == [3, 3, 3, 1]
     assert len(rows_of(tmp_path / "whole.csv")) == 10
     assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    lines_of = lambda text: [line for line in text.splitlines() if line.startswith("│")]  # noqa: E731
+    lines_of = lambda text: [line for line in text.splitlines() if line.startswith("│")]
     assert lines_of(capsys.readouterr().out) == lines_of(whole)
     monkeypatch.setattr(adjax.app.score, "_SHOWN", 2)
     assert main(command[:-1]) == OK

@@ -238,7 +238,7 @@ def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(SettingsError, match="n_components"):
         make_gmm(GmmConfig(n_components=0))
     with pytest.raises(SettingsError, match="covariance_type"):
-        make_gmm(GmmConfig(covariance_type="round"))  # type: ignore[arg-type]
+        make_gmm(GmmConfig(covariance_type="round"))
 
 
 def test_starts_from_given_means_and_goes_on_from_parameters(x64: None) -> None:

@@ -44,14 +44,14 @@ ENTRIES: list[Callable[..., Any]] = [
 NAMES = ["fit_gmm", "fit_split", "fit_lanes", "make_gmm", "start_from_means"]
 CONFIGS = [
     (GmmConfig(0), "n_components=0"),
-    (GmmConfig(2.0), "n_components=2.0"),  # type: ignore[arg-type]
+    (GmmConfig(2.0), "n_components=2.0"),
     (GmmConfig(2**70), "n_components="),
-    (GmmConfig(2, "round"), "covariance_type='round'"),  # type: ignore[arg-type]
+    (GmmConfig(2, "round"), "covariance_type='round'"),
     (GmmConfig(2, max_iter=-1), "max_iter=-1"),
     (GmmConfig(2, n_init=0), "n_init=0"),
     (GmmConfig(2, n_kmeans_iter=-1), "n_kmeans_iter=-1"),
     (GmmConfig(2, block_size=0), "block_size=0"),
-    (GmmConfig(2, scoring="best"), "scoring='best'"),  # type: ignore[arg-type]
+    (GmmConfig(2, scoring="best"), "scoring='best'"),
 ]
 HYPERS = [
     *[(GmmHyper(n_components=n), f"n_components={n}") for n in (9, 0, -1, 1.5, NAN)],
@@ -131,7 +131,7 @@ def test_the_estimator_refuses_weights(weight: np.ndarray) -> None:
 @pytest.mark.parametrize("kind", ["full", "diag"])
 def test_in_a_program_what_cannot_be_fitted_is_not_finite(kind: str) -> None:
     """Nothing can be raised there, so the status says it, and no number passes for a result."""
-    fit = jax.jit(partial(fit_gmm, GmmConfig(2, kind)))  # type: ignore[arg-type]
+    fit = jax.jit(partial(fit_gmm, GmmConfig(2, kind)))
     good = GmmHyper(1e-3, 1e-3, 2)
     bad = [good._replace(n_components=n) for n in (9, 3, 0, -1)]
     bad += [good._replace(reg_covar=r) for r in (NAN, INF, -1.0)]

@@ -84,7 +84,7 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(SettingsError, match="between 0 and 2"):
         fit_lanes(GmmConfig(), keys, x, weight, GmmHyper(), data=np.array([0, 1, 3]))
     with pytest.raises(SettingsError, match="auto, map, vmap"):
-        fit_lanes(GmmConfig(), keys, x, weight, GmmHyper(), lanes="pmap")  # type: ignore[arg-type]
+        fit_lanes(GmmConfig(), keys, x, weight, GmmHyper(), lanes="pmap")
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)

@@ -60,7 +60,7 @@ def test_every_window_of_every_machine_is_there_once() -> None:
     x = np.asarray(windows.x)
     assert_array_equal(x, np.concatenate([rows_of("id_00")[0], rows_of("id_02")[0]]))
     ends = np.cumsum([0, *rows_of("id_00")[1], *rows_of("id_02")[1]])
-    clip_of = lambda rows: np.searchsorted(ends, rows, side="right") - 1  # noqa: E731
+    clip_of = lambda rows: np.searchsorted(ends, rows, side="right") - 1
     starts = np.sort(np.concatenate([windows.train, windows.validation]))
     assert_array_equal(clip_of(starts), clip_of(starts + 2))
     assert len(np.unique(starts)) == len(starts) == ends[-1] - 2 * 19

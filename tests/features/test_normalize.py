@@ -72,7 +72,7 @@ def test_standardized_data_and_back():
 def test_jit_vmap_and_gradient():
     batch = np.stack([decibels(100), np.full((100, 4), -5.0, np.float32)])
     lanes = jax.jit(jax.vmap(fit_standardizer))(batch)
-    loss = lambda x: (standardize(fit_standardizer(x), x) ** 4).sum()  # noqa: E731
+    loss = lambda x: (standardize(fit_standardizer(x), x) ** 4).sum()
     gradient = jax.jit(jax.grad(loss))
     for lane, x in enumerate(batch):
         solo = fit_standardizer(x)

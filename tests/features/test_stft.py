@@ -99,7 +99,7 @@ def test_linearity(a, b, seed):
 
 def test_jit_vmap_and_eager_agree():
     batch = noise(3 * 500).reshape(3, 500).astype(np.float32)
-    one = lambda y: stft(y, **SIZES)  # noqa: E731
+    one = lambda y: stft(y, **SIZES)
     lanes = jax.jit(jax.vmap(one))(batch)
     for lane, y in zip(lanes, batch, strict=True):
         np.testing.assert_allclose(lane, one(y), atol=1e-4)

@@ -68,7 +68,7 @@ def test_normal_clips_are_called_anomalous_as_often_as_asked_for(fusion: str, n:
     rates, got = (0.1, 0.2), []
     for _ in range(60):
         train, test = np.exp(rng.normal(size=(n, 3))), np.exp(rng.normal(size=(100, 3)))
-        calibration, _ = calibrate([train], np.zeros((1, 3), int), fusion, 0.05)  # type: ignore[arg-type]
+        calibration, _ = calibrate([train], np.zeros((1, 3), int), fusion, 0.05)
         p = jax.vmap(lambda own, c=calibration: JUDGE(c, fusion, 0, own).p_value)(
             jnp.asarray(test, jnp.float32)
         )

@@ -51,7 +51,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def spy(clips: ClipTable, **settings: object):
         seen.extend(clip.path.name for clip in clips)
-        return load_batches(clips, **settings)  # type: ignore[arg-type]
+        return load_batches(clips, **settings)
 
     monkeypatch.setattr(extraction, "load_batches", spy)
     return seen
@@ -231,7 +231,7 @@ def test_edge_lengths(tmp_path: Path, n_samples: int, pooling: str) -> None:
     soundfile.write(tmp_path / "short.wav", np.full(n_samples, 0.5), 16000)
     write_wav(tmp_path / "long.wav", np.full(4000, 0.1), 16000)
     table = ClipTable((Clip(tmp_path / "short.wav"), Clip(tmp_path / "long.wav")))
-    config = FeatureConfig(pooling=pooling)  # type: ignore[arg-type]
+    config = FeatureConfig(pooling=pooling)
     features = extract(table, config)
     if n_samples == 0:
         assert [failure.reason for failure in features.failures] == [

@@ -92,7 +92,7 @@ def relabel(features: ClipFeatures, change: Callable[[int, Clip], Clip]) -> Clip
 
 
 def fit_and_score(train: ClipFeatures, test: ClipFeatures, spec: ModelSpec, **options: object) -> Result:
-    model = fit_model(spec, train, **options)  # type: ignore[arg-type]
+    model = fit_model(spec, train, **options)
     assert not model.record.failures
     return model.score_features(test)
 
@@ -225,7 +225,7 @@ def test_checkpoints_change_nothing_and_belong_to_one_run(
     built: list[object] = []
     make_lanes = resume.make_lanes
     monkeypatch.setattr(resume, "make_lanes", lambda *a, **b: built.append(a) or make_lanes(*a, **b))
-    fit = lambda spec: fit_model(spec, train, checkpoints=place, watch=watch)  # noqa: E731
+    fit = lambda spec: fit_model(spec, train, checkpoints=place, watch=watch)
     assert_array_equal(fit(AUTOENCODER).score_features(test).scores, scores)
     again = fit(AUTOENCODER)
     assert_array_equal(again.score_features(test).scores, scores)

@@ -42,8 +42,8 @@ NAN, INF, HUGE = float("nan"), float("inf"), 2**70
         ({"features": {"colour": 1}}, "colour"),
         ({"features": "log-mel"}, "features"),
         ({"features": VectorConfig(0)}, "n_features"),
-        ({"features": VectorConfig(2.0)}, "n_features"),  # type: ignore[arg-type]
-        ({"features": VectorConfig(2, "mean")}, "pooling"),  # type: ignore[arg-type]
+        ({"features": VectorConfig(2.0)}, "n_features"),
+        ({"features": VectorConfig(2, "mean")}, "pooling"),
         *[({"settings": {"n_components": v}}, "n_components") for v in (0, -1, 2.0, True, NAN, HUGE, "2", None)],
         *[({"settings": {"reg_covar": v}}, "reg_covar") for v in (-1, NAN, INF, "x", True, None)],
         *[({"settings": {"tol": v}}, "tol") for v in (-1, NAN, INF, "x")],
