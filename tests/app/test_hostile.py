@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -309,11 +308,6 @@ def test_a_terminal_in_another_encoding_is_no_reason_to_stop(odd: Path, tmp_path
     )
     assert (done.returncode, done.stderr) == (OK, b"")
     assert done.stdout.isascii()
-
-
-def test_the_version_is_told(capsys) -> None:
-    assert main(["--version"]) == OK
-    assert capsys.readouterr().out == f"adjax {metadata.version('adjax')}\n"
 
 
 # -- Ctrl-C

@@ -1,4 +1,4 @@
-"""`adjax run`, `cache` and the command line itself, as a person uses them."""
+"""`adjax run`, as a person uses it."""
 
 from __future__ import annotations
 
@@ -15,24 +15,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adjax.app.cli import CANNOT_RUN, COMMANDS, OK, SOME_FAILED, main
+from adjax.app.cli import CANNOT_RUN, OK, SOME_FAILED, main
 from adjax.app.fitting import TRAINING
 from adjax.app.run import Run
-from adjax.data import cache
-from adjax.data.audio import read_clip, write_wav
+from adjax.data.audio import write_wav
 from adjax.evaluation.dcase_files import read_scores
 from adjax.model.spec import from_json
 from adjax.report.folder import COLUMNS
 from adjax.store import hold
+from tests.app.lines import arguments
 
 
 def table(path: Path) -> list[list[str]]:
     return list(csv.reader(path.read_text().splitlines()))
-
-
-def arguments(tree: Path, out: Path, *more: str) -> list[str]:
-    gmm = ["--model", "gmm", "--n-mels", "16", "--set", "covariance_type=diag", "n_components=2"]
-    return ["run", "--data", str(tree), "--out", str(out), *gmm, *more]
 
 
 def test_run_writes_the_submission_files_and_the_record(tree: Path, tmp_path: Path, capsys) -> None:
@@ -247,47 +242,6 @@ def test_what_cannot_run_says_why_and_exits_2(tree: Path, tmp_path: Path, capsys
     assert message in capsys.readouterr().err
 
 
-def test_the_cache_is_used_shown_and_emptied(
-    tree: Path, tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
-    monkeypatch.setattr(cache, "SETTLE_NS", 0)
-    assert main(arguments(tree, tmp_path / "bare", "--no-cache")) == OK
-    assert not list(cache_folder.iterdir())
-    for name in ("first", "second"):
-        assert main(arguments(tree, tmp_path / name)) == OK
-        scores = [(tmp_path / run / "anomaly_score_pump_id_00.csv").read_bytes() for run in ("bare", name)]
-        assert scores[0] == scores[1]
-    assert "taken from the cache: 8 of 8 clips" in capsys.readouterr().out.replace("\n", " ")
-    assert main(["cache"]) == OK
-    printed = capsys.readouterr().out
-    assert "12" in printed
-    assert "log-mel" in printed
-    assert main(["cache", "empty"]) == OK
-    assert not list(cache_folder.iterdir())
-    assert main(["cache", "show"]) == OK
-    assert "0.0 MiB" in capsys.readouterr().out
-
-
-def test_help_names_the_commands(capsys) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["--help"])
-    assert stop.value.code == 0
-    printed = capsys.readouterr().out
-    assert all(f"  {name} " in printed for name in COMMANDS)
-    assert main([]) == OK
-    assert capsys.readouterr().out == printed
-    assert main(["dance"]) == CANNOT_RUN
-    assert "there is no command 'dance'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", list(COMMANDS))
-def test_each_command_tells_its_settings(command: str, capsys) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
-    assert stop.value.code == 0
-    assert f"adjax {command}" in capsys.readouterr().out
-
-
 def test_a_plain_folder_is_tested_on_a_fifth_of_it(tmp_path: Path, capsys) -> None:
     rng = np.random.default_rng(0)
     place = tmp_path / "Werk/Halle 1/Säge 3"
@@ -361,26 +315,3 @@ def test_real_clips_go_through(shared: Path, tmp_path: Path, machine_type: str) 
         assert [row[0] for row in rows[2:6]] == ["00", "02", "04", "06"]
         for number in ("00", "02", "04", "06"):
             assert len(read_scores(tmp_path / model / f"anomaly_score_{machine_type}_id_{number}.csv")) == 9
-
-
-def test_channels_of_real_multichannel_clips(shared: Path) -> None:
-    """Eight microphones: the recordings differ, and all channels can be read."""
-    path = sorted((shared / "data" / "multichannel").rglob("*.wav"))[0]
-    first, last, mean = (read_clip(path, channel=channel).samples for channel in (0, 7, "mean"))
-    assert first.shape == last.shape == mean.shape
-    assert not np.array_equal(first, last)
-
-
-def test_settings_that_are_given_one_by_one_all_count(tree: Path, tmp_path: Path) -> None:
-    one_by_one = [
-        "--set",
-        "n_components=2",
-        "--set=covariance_type=diag",
-        "--n-mels",
-        "16",
-        "--set",
-        "max_iter=7",
-    ]
-    assert main(["run", "--data", str(tree), "--out", str(tmp_path), "--model", "gmm", *one_by_one]) == OK
-    config = json.loads((tmp_path / "settings.json").read_text())["model"]["detectors"][0]["config"]
-    assert (config["n_components"], config["covariance_type"], config["max_iter"]) == (2, "diag", 7)

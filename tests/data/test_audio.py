@@ -341,3 +341,11 @@ def test_sixteen_bit_is_libsndfiles_own_conversion(tmp_path: Path, name: str, ch
     every, _ = soundfile.read(tmp_path / name, dtype="float32")
     expected = every.mean(axis=1) if channel == "mean" else every[:, channel]
     np.testing.assert_array_equal(read_clip(tmp_path / name, channel=channel).samples, expected)
+
+
+def test_channels_of_real_multichannel_clips(shared: Path) -> None:
+    """Eight microphones: the recordings differ, and all channels can be read."""
+    path = sorted((shared / "data" / "multichannel").rglob("*.wav"))[0]
+    first, last, mean = (read_clip(path, channel=channel).samples for channel in (0, 7, "mean"))
+    assert first.shape == last.shape == mean.shape
+    assert not np.array_equal(first, last)

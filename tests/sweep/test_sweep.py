@@ -2,68 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
-from adjax.data.audio import write_wav
 from adjax.data.clips import ClipTable
 from adjax.data.index import index_folder
 from adjax.evaluation.metrics import evaluate
-from adjax.features.recipes import FeatureConfig
-from adjax.files import sha256
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_splits
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec, make_spec
-from adjax.store.folder import HASHES, files_in, write_hashes
-from adjax.sweep import Progress, Sweep, SweepResult, data, grid, run, run_sweep, sample
+from adjax.sweep import Sweep, data, grid, run, run_sweep
 from adjax.sweep.models import pool_scores
-from adjax.sweep.results import measure
-from adjax.sweep.settings import change, check_trial, static_part, sweepable
-from adjax.types import DataError, FitError, SettingsError, StoreError
-
-FEATURES = FeatureConfig(n_fft=256, hop_length=128, n_mels=6, pooling="gwrp")
-BASE = make_spec(
-    "gmm",
-    settings={"n_components": 1, "covariance_type": "diag", "reg_covar": 1e-2},
-    features=FEATURES,
-    standardize=True,
-    calibration="none",
-)
-AXES = {"features.gwrp_r": (0.2, 0.9), "config.n_components": (3, 4), "seed": (0, 5)}
-SWEEP = grid(BASE, AXES)
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> ClipTable:
-    """Two machines with 14 and 11 training clips of different length; anomalies are louder now and then."""
-    root = tmp_path_factory.mktemp("tree")
-    rng = np.random.default_rng(0)
-    for machine_id, n_train in (("id_00", 14), ("id_02", 11)):
-        for split, label, n in (
-            ("train", "normal", n_train),
-            ("test", "normal", 6),
-            ("test", "anomaly", 7),
-        ):
-            for i in range(n):
-                y = 0.05 * rng.normal(size=int(rng.integers(3000, 6000)))
-                y[1000:1200] *= 1 + 1.5 * (label == "anomaly") * rng.random()
-                path = root / "fan" / split / f"{label}_{machine_id}_{i:08d}.wav"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_wav(path, y.astype(np.float32), 16000)
-    return index_folder(root)
-
-
-@pytest.fixture(scope="module")
-def swept(clips: ClipTable, tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepResult, Path]:
-    folder = tmp_path_factory.mktemp("sweep")
-    return run_sweep(clips, SWEEP, folder), folder
+from adjax.sweep.settings import change, static_part
+from adjax.types import DataError, FitError
+from tests.sweep.made import BASE, FEATURES, SWEEP
 
 
 def run_alone(clips: ClipTable, spec: ModelSpec) -> Result:
@@ -89,91 +47,6 @@ def test_a_trial_is_the_run_it_stands_for(clips: ClipTable, swept) -> None:
         assert metrics is not None
         assert_allclose((trial.auc, trial.pauc), metrics[:2], atol=1e-6)
         assert trial.auc_low <= trial.auc <= trial.auc_high
-
-
-def test_the_table_is_tidy_and_leads_to_every_score(swept) -> None:
-    result, folder = swept
-    with open(folder / run.TABLE, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == len(result.trials) == 16
-    for row, trial in zip(rows, result.trials, strict=True):
-        assert {name: row[name] for name in AXES} == {name: str(trial.settings[name]) for name in AXES}
-        assert (row["status"], float(row["auc"])) == ("converged", trial.auc)
-        with np.load(folder / run.CHUNKS / row["chunk"]) as arrays:
-            assert_array_equal(arrays["scores"][int(row["row"])], trial.scores)
-            assert arrays["clips"].tolist() == list(trial.clips.names)
-
-
-def test_an_interrupted_sweep_goes_on_where_it_was(
-    clips: ClipTable, swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run, "MAX_CHUNK", 3)
-    seen: list[Progress] = []
-
-    def stop(progress: Progress) -> None:
-        seen.append(progress)
-        if progress.n_done >= 6:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_sweep(clips, SWEEP, tmp_path, on_progress=stop)
-    assert [progress.n_done for progress in seen] == [3, 6]
-    assert seen[0].n_trials == 16
-    assert seen[0].seconds_left is not None
-    damaged = min((tmp_path / run.CHUNKS).glob("*.npz"))
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    again = run_sweep(clips, SWEEP, tmp_path)
-    assert again.n_resumed == 3
-    whole = run_sweep(clips, SWEEP, tmp_path)
-    assert whole.n_resumed == 16
-    for trial, other, first in zip(again.trials, whole.trials, swept[0].trials, strict=True):
-        assert_array_equal(trial.scores, other.scores)
-        assert_allclose(trial.scores, first.scores, rtol=1e-4, atol=1e-4)  # another chunk size
-
-
-@pytest.mark.parametrize("how", ["flipped", "forged", "another"])
-def test_a_chunk_that_was_changed_is_computed_again_and_told(
-    clips: ClipTable, tmp_path: Path, how: str
-) -> None:
-    """A flipped byte of the scores, or a file that is whole and says another AUC."""
-    sweep = Sweep(BASE, SWEEP.settings[:2])
-    first = run_sweep(clips, sweep, tmp_path)
-    assert first.notes == ()
-    path = tmp_path / run.CHUNKS / first.trials[0].chunk
-    if how == "flipped":
-        content = bytearray(path.read_bytes())
-        content[len(content) // 3] ^= 1
-        path.write_bytes(content)
-    elif how == "another":  # whole, listed, and of other clips
-        with np.load(path) as arrays:
-            others = {name: arrays[name] for name in arrays}
-        others["clips"] = others["clips"][::-1]
-        np.savez(path, **others)
-        hashes = {name: sha256(tmp_path / name) for name in files_in(tmp_path) if name != HASHES}
-        write_hashes(tmp_path, "results", hashes)
-    else:
-        with np.load(path) as arrays:
-            forged = {name: arrays[name] for name in arrays}
-        forged["measures"][:, 0] = 0.999
-        np.savez(path, **forged)
-    again = run_sweep(clips, sweep, tmp_path)
-    assert again.n_resumed == 2
-    assert again.notes == (
-        f"chunks/{path.name} was damaged, or changed since it was written; it was computed again",
-    )
-    assert [trial.auc for trial in again.trials] == [trial.auc for trial in first.trials]
-
-
-def test_a_folder_holds_one_sweep(clips: ClipTable, tmp_path: Path) -> None:
-    run_sweep(clips, SWEEP, tmp_path)
-    result = run_sweep(clips, Sweep(BASE, SWEEP.settings[:2]), tmp_path)
-    assert {path.name for path in (tmp_path / run.CHUNKS).iterdir()} == {
-        trial.chunk for trial in result.trials
-    }
-    assert not list(tmp_path.glob("failures*"))
-    (tmp_path / run.TABLE).write_text("notes of a person")
-    with pytest.raises(StoreError, match=r"trials\.csv: was changed since adjax wrote it, and would be lost"):
-        run_sweep(clips, SWEEP, tmp_path)
 
 
 def test_a_clip_that_no_trial_can_score_is_named_and_costs_the_others_nothing(
@@ -216,15 +89,6 @@ def test_front_ends_that_read_different_clips(tmp_path: Path) -> None:
     assert [len(trial.scores) for trial in result.trials] == [4, 3]
     assert [trial.clips.names[0][-5] for trial in result.trials] == ["0", "1"]
     assert ["has no channel 1" in str(error) for error in result.failures] == [True]
-
-
-def test_other_labels_or_clips_are_another_sweep(clips: ClipTable, swept) -> None:
-    first, folder = swept
-    flipped = ClipTable(tuple(replace(clip, label=1 - clip.label) for clip in clips if clip.split == "test"))
-    relabelled = ClipTable((*clips.select(split="train"), *flipped))
-    other = run_sweep(relabelled, SWEEP, folder)
-    assert other.n_resumed == 0
-    assert_allclose(other.trials[0].auc, 1 - first.trials[0].auc, atol=1e-6)
 
 
 def test_failing_trials_say_why_and_have_no_score(
@@ -318,61 +182,6 @@ def test_scores_of_windows_are_pooled_by_clip(pooling: str) -> None:
     found = pool_scores(values, np.array([0, 5, 7, 12]), 3, pooling, percentile=80.0)
     pool = getattr(np, pooling) if pooling != "percentile" else lambda own: np.percentile(own, 80)
     assert_allclose(found, [pool(values[:3]), np.nan, pool(values[7:10])], rtol=1e-6)
-
-
-def test_metrics_need_labels_of_both_kinds() -> None:
-    scores = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
-    assert np.isnan(measure(scores, np.array([0, 0, 0, 0, -1, -1, -1, -1]), 10)).all()
-    assert np.isfinite(measure(scores, np.array([0, 0, 0, 0, -1, -1, -1, 1]), 10)).all()
-
-
-def test_trials_that_share_a_compile() -> None:
-    axes = {**AXES, "config.n_components": (1, 2, 3, 4, 5, 8), "hyper.reg_covar": (1e-3, 1e-2)}
-    parts = [static_part(spec) for spec in grid(BASE, axes).specs]
-    assert {part.detectors[0].config.n_components for part in parts} == {1, 2, 4, 8}
-    assert len(set(parts)) == 4
-    network = make_spec("autoencoder", features=FEATURES, calibration="none")
-    axes = {"config.bottleneck": (1, 2, 3), "hyper.learning_rate": (1e-3, 1e-4), "seed": (0, 1)}
-    assert len({static_part(spec) for spec in grid(network, axes).specs}) == 1
-
-
-def test_samples_are_different_points_of_the_grid() -> None:
-    drawn = sample(BASE, AXES, 6, seed=1)
-    assert drawn == sample(BASE, AXES, 6, seed=1) != sample(BASE, AXES, 6, seed=2)
-    assert len({tuple(settings.items()) for settings in drawn.settings}) == 6
-    assert all(settings in SWEEP.settings for settings in drawn.settings)
-    with pytest.raises(SettingsError, match="sample=9: give a whole number from 1 to 8"):
-        sample(BASE, AXES, 9, seed=0)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"config.components": 3},
-        {"sead": 3},
-        {"per": "type"},
-        {"config.n_components": 0},
-        {"hyper.n_components": 2},
-        {"features.gwrp_r": 1.5},
-        {"features.pooling": "median"},
-        {"hyper.noise": 0.1},
-        {"pooling": "std"},
-        {"config.covariance_type": "round"},
-        {"kind": "nearest"},
-    ],
-)
-def test_settings_that_a_trial_cannot_have_are_refused(settings: dict) -> None:
-    with pytest.raises(SettingsError):
-        _ = Sweep(BASE, (settings,)).specs
-
-
-def test_models_that_no_sweep_takes_are_refused() -> None:
-    assert sweepable() == ("gmm", "autoencoder")
-    assert check_trial(BASE) is BASE
-    with pytest.raises(SettingsError, match="has nothing to sweep; these have: gmm, autoencoder"):
-        check_trial(make_spec("auto"))
-    with pytest.raises(SettingsError, match="models of one detector"):
-        check_trial(make_spec("gmm+autoencoder"))
 
 
 def test_a_folder_without_test_clips_is_refused(clips: ClipTable, tmp_path: Path) -> None:
