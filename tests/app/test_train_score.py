@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
@@ -16,54 +14,16 @@ import adjax.app.score
 import adjax.app.train
 from adjax.app.cli import ANOMALY, CANNOT_RUN, OK, SOME_FAILED, main
 from adjax.app.train import Train
-from adjax.data.audio import write_wav
 from adjax.data.index import index_folder
 from adjax.data.recordings import group_clips
-from adjax.files import sha256
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_for
 from adjax.model.keep import load_model, save_model
 from adjax.model.model import Model
 from adjax.report.folder import COLUMNS
 from adjax.store import hold
-from adjax.store import save_model as save_arrays
-from adjax.store.folder import HASHES, files_in, write_hashes
 from adjax.types import MachineId
-
-SETTINGS = ("n_components=1", "covariance_type=diag", "reg_covar=0.01")
-OPTIONS = ["--model", "gmm", "--n-mels", "16", "--clip-pooling", "mean", "--set", *SETTINGS]
-NAMES = ("Pumpe läuft (1).wav", "录音 2.wav", "запись №3.wav", "a,b;c'd.wav", "x\ty.wav", "z.WAV")
-
-
-def hum(seed: int, loud: float = 1.0, hz: float = 500.0) -> np.ndarray:
-    """Half a second."""
-    rng = np.random.default_rng(seed)
-    tone = 0.1 * np.sin(2 * np.pi * hz * np.arange(8000) / 16000)
-    return (loud * (tone + 0.02 * rng.normal(size=8000))).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Recordings of one machine, new ones, and those of two machines, which hum at 500 and 3000 Hz."""
-    root = tmp_path_factory.mktemp("Halle 3 – Aufnahmen")
-    for i, name in enumerate(NAMES):
-        for folder, hz in (("normal gut", 500.0), ("zwei/Säge 1", 500.0), ("zwei/Säge 2", 3000.0)):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-            write_wav(root / folder / name, hum(i, hz=hz), 16000)
-    (root / "neu/Säge 2").mkdir(parents=True)
-    write_wav(root / "neu/heute früh.wav", hum(100), 16000)
-    write_wav(root / "neu/laut!.wav", hum(101, 4.0), 16000)
-    write_wav(root / "neu/mittags.wav", hum(102), 16000)
-    write_wav(root / "neu/Säge 2/heute.wav", hum(103, hz=3000.0), 16000)
-    return root
-
-
-@pytest.fixture(scope="module")
-def model(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of one machine."""
-    folder = tmp_path_factory.mktemp("kept") / "mein Modell"
-    assert main(["train", "--data", str(home / "normal gut"), "--out", str(folder), *OPTIONS]) == OK
-    return folder
+from tests.app.recordings import NAMES, OPTIONS, SETTINGS
 
 
 @pytest.fixture(scope="module")
@@ -336,72 +296,6 @@ def test_a_folder_with_other_files_is_never_overwritten(
     assert "a folder of its own" in message
     assert [path.read_text() for path in folder.iterdir()] == ["years of work"]
     assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
-
-
-def resign(folder: Path) -> None:
-    """New hashes for changed files."""
-    write_hashes(
-        folder, "model", {name: sha256(folder / name) for name in files_in(folder) if name != HASHES}
-    )
-
-
-def change_settings(folder: Path, **fields: object) -> None:
-    settings = json.loads((folder / "settings.json").read_text())
-    (folder / "settings.json").write_text(json.dumps({**settings, **fields}))
-    resign(folder)
-
-
-def damage(folder: Path) -> None:
-    content = bytearray((folder / "model.safetensors").read_bytes())
-    content[-3] ^= 1
-    (folder / "model.safetensors").write_bytes(content)
-
-
-def rename_setting(folder: Path) -> None:
-    settings = json.loads((folder / "settings.json").read_text())
-    settings["spec"]["detectors"][0]["config"]["of_the_future"] = 3
-    change_settings(folder, spec=settings["spec"])
-
-
-def other_shapes(folder: Path) -> None:
-    settings = json.loads((folder / "settings.json").read_text())
-    change_settings(folder, shapes={**settings["shapes"], "n_held_out": 99})
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (damage, "model.safetensors: damaged"),
-        (lambda folder: (folder / "settings.json").unlink(), "are not those of SHA256SUMS"),
-        (lambda folder: (folder / "more.pkl").touch(), "are not those of SHA256SUMS"),
-        (lambda folder: (folder / "SHA256SUMS").unlink(), "not written by adjax, or is damaged"),
-        (
-            lambda folder: change_settings(folder, format=2),
-            "in format 2, this version reads up to 1; update adjax",
-        ),
-        (lambda folder: change_settings(folder, format="x"), "is no model of adjax"),
-        (lambda folder: change_settings(folder, machines=[]), "the settings ask for"),
-        (rename_setting, "these are no settings of a model that this version knows"),
-        (other_shapes, "the settings ask for"),
-        (shutil.rmtree, "no such model; make one with adjax train"),
-    ],
-)
-def test_a_model_that_cannot_be_trusted_is_refused(
-    home: Path, model: Path, tmp_path: Path, capsys, spoil, message: str
-) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(model, folder)
-    spoil(folder)
-    for command in (["score", str(folder), str(home / "neu/mittags.wav")], ["info", str(folder)]):
-        assert main(command) == CANNOT_RUN
-        assert message in capsys.readouterr().err.replace("\n", "")
-
-
-def test_folders_that_are_no_model_are_refused(home: Path, tmp_path: Path, capsys) -> None:
-    save_arrays(tmp_path / "foreign", {"a": np.ones(3)}, {"who": "somebody else"})
-    for folder, message in ((tmp_path / "foreign", "is no model of adjax"), (home, "not written by adjax")):
-        assert main(["info", str(folder)]) == CANNOT_RUN
-        assert message in capsys.readouterr().err.replace("\n", "")
 
 
 def test_what_cannot_be_trained_says_why(home: Path, tmp_path: Path, capsys) -> None:
