@@ -25,8 +25,6 @@ _BITRATES = {
 }
 # ... and samples per second, by version (0 is 2.5).
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-
-
 _TRIMMED = 4096  # samples that a Xing header may take off both ends: an encoder's delay and padding
 
 

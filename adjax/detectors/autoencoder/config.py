@@ -99,7 +99,7 @@ RECIPES: Mapping[str, AutoencoderConfig] = {
     ),
 }
 
-WIDEST = 2**16  # layer
+WIDEST = 2**16  # units of a layer, at most
 BOTTLENECK_STEP = 16  # units; a whole number of the vectors that processors compute with
 
 
