@@ -178,8 +178,9 @@ class Model:
 
         A clip that cannot be scored is in `Result.failures`, and has no score.
         """
-        several = not isinstance(features, ClipFeatures)
-        every: list[ClipFeatures] = list(features) if several else [features] * len(self.spec.detectors)  # type: ignore[arg-type, list-item]
+        every = (
+            [features] * len(self.spec.detectors) if isinstance(features, ClipFeatures) else list(features)
+        )
         failures: list[AdjaxError] = list(dict.fromkeys(error for own in every for error in own.failures))
         notes = tuple(dict.fromkeys(note for own in every for note in own.notes))
         clips = every[0].clips

@@ -256,7 +256,7 @@ def _detector(
 
 
 def _fields(kind: Kind) -> list[str]:
-    return [f.name for f in dataclasses.fields(kind.config)] + list(kind.hyper._fields)  # type: ignore[attr-defined]
+    return [f.name for f in dataclasses.fields(kind.config)] + list(kind.hyper()._fields)
 
 
 def to_json(spec: ModelSpec) -> dict[str, Any]:

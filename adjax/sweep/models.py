@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from adjax.batching import map_clips
 from adjax.detectors.kinds import kind_of
+from adjax.features.recipes import FeatureConfig
 from adjax.model.lanes import compiled_standardize, compiled_standardizer, domain_of_clips, fit_rows, pad_rows
 from adjax.model.lift import window_starts
 from adjax.model.spec import DetectorSpec, ModelSpec
@@ -125,7 +126,8 @@ def pool_scores(
 
 
 def _r(spec: DetectorSpec) -> float:
-    return spec.features.gwrp_r  # type: ignore[union-attr]
+    assert isinstance(spec.features, FeatureConfig)  # only those pool
+    return spec.features.gwrp_r
 
 
 def _stack(*values: Any) -> np.ndarray:
