@@ -50,8 +50,9 @@ class ModelOptions:
     """How the scores of a clip's rows become the clip's score."""
     score_percentile: float = 95.0
     """Which, for --score-pooling percentile."""
-    fusion: Fusion = "max"
-    """Of several parts: the largest, their mean, or the sum of -log p."""
+    fusion: Fusion = "fisher"
+    """Of several detectors: fisher adds up their evidence (-log p of each one's loudest part); max: the loudest part of
+    all; mean: of all parts."""
     calibration: Calibrating | None = None
     """How normal clips get scores that no fit has seen: in folds, by a split (a fifth of the clips is kept out of the
     model), or none (no p-values, no decisions). Default: folds, a split where training takes long."""

@@ -5,6 +5,9 @@ ranked among those of the held-out clips. Ranks need no assumption but exchangea
 et al. 2005; with folds cross-conformal, Vovk 2015): of normal clips like those, no more than a share p gets a p-value
 of p or less. So n held-out clips cannot say less than 1/(n + 1); beyond them an exponential tail goes on, and is
 marked as extrapolated.
+
+The parts of one detector speak by the loudest of them: each then has about the same rate of false alarms, and a fault need
+show in only one. Several detectors add up their evidence (`adjax.model.evidence`).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from adjax.model.evidence import Evidence, evidence_of, fit_evidence
 from adjax.model.spec import Fusion
 from adjax.types import AnyArray
 
@@ -37,6 +41,7 @@ class Calibration(NamedTuple):
         tail: (n_machines,) mean excess of the largest scores, the scale of the tail beyond them.
         part_tail: (n_machines, n_parts) the same of the parts.
         false_alarm_rate: () in (0, 1), at which a clip is called anomalous.
+        evidence: of several detectors whose evidence is added up; None: there are none.
     """
 
     centre: AnyArray
@@ -47,14 +52,16 @@ class Calibration(NamedTuple):
     tail: AnyArray
     part_tail: AnyArray
     false_alarm_rate: AnyArray
+    evidence: Evidence | None = None
 
 
 class Judged(NamedTuple):
     """One clip's score and what it means.
 
     Attributes:
-        score: () float, higher = more anomalous. Calibrated: 0 is a typical normal clip of the machine, 1 as far above
-            it as the higher half of normal clips is on average (fusion "max" and "mean").
+        score: () float, higher = more anomalous. Of one detector, and of fusion "max" and "mean", calibrated: 0 is a
+            typical normal clip of the machine, 1 as far above it as the higher half of normal clips is on average. Of
+            several detectors: the sum of their evidence, in nats, about 1 of each for a typical normal clip.
         p_value: () the chance that a normal clip of this machine scores at least as high; NaN without calibration.
         extrapolated: () bool, whether the score lies beyond all held-out ones: the p-value then rests on a fitted tail.
         decision: () int32, 1 anomalous, 0 normal, -1 undecided (not calibrated, or no score).
@@ -81,9 +88,8 @@ def judge(calibration: Calibration, fusion: Fusion, machine: Array, parts: Array
     """
     z = (parts - calibration.centre[machine]) / calibration.spread[machine]
     count = calibration.n_held_out[machine]
-    of_parts = calibration.part_scores[machine].T, count, calibration.part_tail[machine], z
-    part_p, _ = p_values(*of_parts)
-    score = _fuse(fusion, z, log_p_values(*of_parts))
+    part_p, _ = p_values(calibration.part_scores[machine].T, count, calibration.part_tail[machine], z)
+    score = _fuse(fusion, calibration.evidence, machine, z)
     p_value, beyond = p_values(
         calibration.scores[machine][None], count, calibration.tail[machine][None], score[None]
     )
@@ -106,33 +112,21 @@ def p_values(scores: Array, count: Array, tail: Array, value: Array) -> tuple[Ar
         (k,) p-values > 0: (1 + scores at least as high) / (count + 1), and beyond the largest 1 / (count + 1) falling
         with the tail; NaN where the value is, or nothing is held out. And (k,) bool, which are beyond.
     """
-    share, excess, beyond = _ranks(scores, count, tail, value)
-    return jnp.maximum(share * jnp.exp(-excess), jnp.finfo(share.dtype).tiny), beyond
-
-
-def log_p_values(scores: Array, count: Array, tail: Array, value: Array) -> Array:
-    """(k,) logarithms of `p_values`, also where those are too small for a float."""
-    share, excess, _ = _ranks(scores, count, tail, value)
-    return jnp.log(share) - excess
-
-
-def _ranks(scores: Array, count: Array, tail: Array, value: Array) -> tuple[Array, Array, Array]:
-    """(k,) each: share of scores at least as high, height above all of them in units of the tail, whether above."""
     real = jnp.isfinite(scores)
     higher = jnp.sum(real & (scores >= value[:, None]), axis=1)
     largest = jnp.max(jnp.where(real, scores, -jnp.inf), axis=1, initial=-jnp.inf)
     beyond = (value > largest) & (count > 0)
     excess = jnp.where(beyond, value - jnp.where(beyond, largest, 0), 0) / tail
-    share = (1 + higher) / (count + 1)
-    return jnp.where((count > 0) & ~jnp.isnan(value), share, jnp.nan), excess, beyond
+    share = jnp.where((count > 0) & ~jnp.isnan(value), (1 + higher) / (count + 1), jnp.nan)
+    return jnp.maximum(share * jnp.exp(-excess), jnp.finfo(share.dtype).tiny), beyond
 
 
-def _fuse(fusion: Fusion, z: Array, log_p: Array) -> Array:
-    if fusion == "max":
-        return jnp.max(z)
+def _fuse(fusion: Fusion, evidence: Evidence | None, machine: Array, z: Array) -> Array:
     if fusion == "mean":
         return jnp.mean(z)
-    return -jnp.sum(log_p)
+    if fusion == "fisher" and evidence is not None:
+        return jnp.sum(evidence_of(evidence, machine, z))
+    return jnp.max(z)
 
 
 def no_calibration(n_machines: int, n_parts: int, false_alarm_rate: float) -> Calibration:
@@ -151,7 +145,11 @@ def no_calibration(n_machines: int, n_parts: int, false_alarm_rate: float) -> Ca
 
 
 def calibrate(
-    parts: Sequence[np.ndarray], mates: np.ndarray, fusion: Fusion, false_alarm_rate: float
+    parts: Sequence[np.ndarray],
+    mates: np.ndarray,
+    fusion: Fusion,
+    false_alarm_rate: float,
+    detector: np.ndarray | None = None,
 ) -> tuple[Calibration, list[np.ndarray]]:
     """Learn what held-out normal clips score.
 
@@ -167,6 +165,7 @@ def calibrate(
             borrowed from each other: few clips say little about a spread.
         fusion: how parts are fused.
         false_alarm_rate: of decisions.
+        detector: (n_parts,) int, whose each part is; None: all of one.
 
     Returns:
         The calibration, and for each machine (n_clips,) the fused scores of its clips, in their order.
@@ -179,18 +178,24 @@ def calibrate(
     together = mates[:, None, :] == mates[None, :, :]  # (n_machines, n_machines, n_parts)
     totals, counts = (together * squares[None]).sum(axis=1), (together * freedom[None, :, None]).sum(axis=1)
     spread = np.maximum(np.sqrt(totals / counts), MIN_SPREAD)
-    n = max(len(own) for own in parts)
-    part_scores = np.full((n_machines, n, n_parts), np.inf)
-    scores = np.full((n_machines, n), np.inf)
-    tail, part_tail = np.ones(n_machines), np.ones((n_machines, n_parts))
-    held_out = []
+    judged = []
     for m, own in enumerate(parts):
         # One part keeps its order. In the precision in which new clips are scaled, so that ties stay ties.
         z = (own.astype(np.float32) - centre[m].astype(np.float32)) / spread[m].astype(np.float32)
         if n_parts > 1:
             z = _without_itself(own, totals[m] - squares[m], counts[m] - freedom[m])
-        fused = _fuse_held_out(fusion, z)
-        held_out.append(fused)
+        judged.append(z)
+    evidence = None
+    if fusion == "fisher" and detector is not None and detector.max() > 0:
+        evidence, told = fit_evidence(judged, mates, detector)
+        held_out = [own.sum(axis=1) for own in told]
+    else:
+        held_out = [z.mean(axis=1) if fusion == "mean" else z.max(axis=1) for z in judged]
+    n = max(len(own) for own in parts)
+    part_scores = np.full((n_machines, n, n_parts), np.inf)
+    scores = np.full((n_machines, n), np.inf)
+    tail, part_tail = np.ones(n_machines), np.ones((n_machines, n_parts))
+    for m, (z, fused) in enumerate(zip(judged, held_out, strict=True)):
         part_scores[m, : len(z)] = np.sort(z, axis=0)
         scores[m, : len(z)] = np.sort(fused)
         tail[m] = _mean_excess(fused)
@@ -198,7 +203,7 @@ def calibrate(
     count = np.array([len(own) for own in parts], np.int32)
     numbers = (centre, spread, part_scores, scores, count, tail, part_tail, false_alarm_rate)
     leaves: list[Any] = [x if x is count else np.asarray(x, np.float32) for x in numbers]
-    return Calibration(*leaves), held_out
+    return Calibration(*leaves, evidence), held_out
 
 
 def _upper_squares(parts: np.ndarray, centre: np.ndarray) -> np.ndarray:
@@ -226,21 +231,6 @@ def _without_itself(parts: np.ndarray, others: np.ndarray, freedom: np.ndarray) 
         spread = np.where(alone, whole, spread)
         found[i] = (own - centre) / np.maximum(spread, MIN_SPREAD)
     return found
-
-
-def _fuse_held_out(fusion: Fusion, z: np.ndarray) -> np.ndarray:
-    """(n,) fused scores of held-out clips, (n, n_parts)."""
-    if fusion != "fisher":
-        return z.max(axis=1) if fusion == "max" else z.mean(axis=1)
-    order = np.sort(z, axis=0)
-    higher = np.stack(
-        [
-            len(z) - np.searchsorted(own, column, side="left")
-            for own, column in zip(order.T, z.T, strict=True)
-        ],
-        axis=1,
-    )
-    return -np.log(higher / len(z)).sum(axis=1)  # its own score counts as the 1 of 1 + higher
 
 
 def tail_p_values(scores: np.ndarray) -> np.ndarray:

@@ -129,7 +129,8 @@ def _calibrate(
     kept = np.flatnonzero(good).tolist()
     own = [np.flatnonzero((machine == number) & usable).tolist() for number in kept]
     mates = np.concatenate([one.mates[kept] for one in fitted], axis=1)
-    calibration, fused = calibrate([parts[i] for i in own], mates, spec.fusion, false_alarm_rate)
+    detector = np.repeat(np.arange(len(fitted)), [one.parts.shape[1] for one in fitted])
+    calibration, fused = calibrate([parts[i] for i in own], mates, spec.fusion, false_alarm_rate, detector)
     held_out = []
     for number, chosen, scores in zip(kept, own, fused, strict=True):
         names = tuple(clips[i].name for i in chosen)

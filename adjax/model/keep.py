@@ -14,6 +14,7 @@ from adjax.model import record as records
 from adjax.model import spec as specs
 from adjax.model.calibration import Calibration
 from adjax.model.card import model_card
+from adjax.model.evidence import N_KNOTS, Evidence
 from adjax.model.model import Model
 from adjax.model.score import DetectorParams, ModelParams
 from adjax.store import load_model as load_arrays
@@ -21,7 +22,7 @@ from adjax.store import put_back, read_settings
 from adjax.store import save_model as save_arrays
 from adjax.types import Detector, MachineId, SettingsError, StoreError, Training
 
-FORMAT = 1  # of the folder; raised when an older adjax could not read it
+FORMAT = 2  # of the folder; raised when an older adjax could not read it
 CARD = "README.md"
 _ROWS = 8  # of the abstract training that tells the shapes
 
@@ -65,6 +66,8 @@ def load_model(folder: Path | str) -> Model:
         )
     try:
         spec = specs.from_json(settings["spec"])
+        if settings["format"] == 1 and spec.fusion == "fisher":
+            raise SettingsError("fusion='fisher' has another meaning since format 2")
         machines = tuple(MachineId(*machine) for machine in settings["machines"])
         params = load_arrays(folder, _template(spec, settings["shapes"], len(machines)))
         return Model(spec, params, machines, records.from_json(settings["record"]))
@@ -81,6 +84,7 @@ def _shapes(model: Model) -> dict[str, Any]:
         "n_models": [len(jax.tree.leaves(own.params)[0]) for own in model.params.detectors],
         "n_bands": [int(own.typical.shape[1]) for own in model.params.detectors],
         "n_parts": len(model.part_names),
+        "n_evidence": int(model.params.calibration.evidence is not None) * len(model.spec.detectors),
     }
 
 
@@ -111,6 +115,10 @@ def _template(spec: specs.ModelSpec, shapes: dict[str, Any], n_machines: int) ->
         array(n_machines, k), array(n_machines, k), array(n_machines, n, k), array(n_machines, n),
         array(n_machines, dtype=np.int32), array(n_machines), array(n_machines, k), array(),
     )  # fmt: skip
+    if n := shapes.get("n_evidence", 0):
+        curves = array(n_machines, n, N_KNOTS)
+        evidence = Evidence(array(k, dtype=np.int32), curves, curves, array(n_machines, n))
+        calibration = calibration._replace(evidence=evidence)
     return ModelParams(tuple(detectors), calibration)
 
 

@@ -107,8 +107,8 @@ class ModelSpec:
 
     Attributes:
         detectors: whose parts are calibrated and fused; one detector with one part is the simplest case.
-        fusion: of the calibrated parts: the "max" (each part then has about the same rate of false alarms, and a fault
-            need show in only one), their "mean", or "fisher", the sum of -log p over parts.
+        fusion: "fisher": a detector speaks by its loudest calibrated part, and the evidence of several, -log p of each,
+            is added up (see `adjax.model.evidence`); "max": the loudest part of all; "mean": of all parts.
         calibration: how normal clips get scores that no fit has seen: in "folds" (the model itself is fitted to all
             clips), by a "split" (a fifth of the clips is kept out of the model, trained once), or "none": the
             parts stay raw, there are no p-values and no decisions.
@@ -118,7 +118,7 @@ class ModelSpec:
     """
 
     detectors: tuple[DetectorSpec, ...]
-    fusion: Fusion = "max"
+    fusion: Fusion = "fisher"
     calibration: Calibrating = "folds"
     n_folds: int = 10
     channel: Channel = 0
@@ -142,8 +142,10 @@ class ModelSpec:
             if isinstance(detector.features, FeatureConfig):
                 check_number("sr", detector.features.sr, low=MIN_SR, high=MAX_SR, whole=True)
             detector.features.check()
-        if self.fusion == "fisher" and self.calibration == "none":
-            raise SettingsError("fusion='fisher' adds up p-values, which only a calibrated model has")
+        if self.fusion == "fisher" and self.calibration == "none" and len(self.detectors) > 1:
+            raise SettingsError(
+                "fusion='fisher' adds up p-values, which only a calibrated model has: calibrate, or take 'max' or 'mean'"
+            )
         return self
 
     @property

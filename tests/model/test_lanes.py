@@ -34,7 +34,7 @@ from tests.model.machines import (
 def test_two_trainings_of_one_machine_keep_their_checkpoints_apart(splits, tmp_path: Path) -> None:
     (own,) = AUTOENCODER.detectors
     short = [replace(own, config=replace(own.config, n_epochs=n)) for n in (1, 2)]
-    spec = replace(AUTOENCODER, detectors=tuple(short))
+    spec = replace(AUTOENCODER, detectors=tuple(short), fusion="max")
     train, test = (part.where(lambda clip: clip.machine_id == "id_00") for part in splits)
     first = fit_model(spec, train, checkpoints=tmp_path / "net")
     again = fit_model(spec, train, checkpoints=tmp_path / "net")
