@@ -88,6 +88,8 @@ class Training(NamedTuple):
         machine: (n_clips,) int32 in [0, n_machines), whose each clip is.
         domain: (n_clips,) int32, 1 for clips of a target domain, else 0.
         seed: (n_machines,) uint32, `MachineId.seed` of each machine.
+        members: (n_machines, n) int32, the places of each machine's rows, n as many as the largest has, and then n_rows
+            for none: the shape of what is kept of each machine. None: nobody has counted, it may be all rows.
     """
 
     rows: AnyArray
@@ -96,6 +98,7 @@ class Training(NamedTuple):
     machine: AnyArray
     domain: AnyArray
     seed: AnyArray
+    members: AnyArray | None = None
 
 
 class RowDetector(NamedTuple):
@@ -163,7 +166,8 @@ class Kind(NamedTuple):
         config: frozen dataclass of static settings.
         hyper: NamedTuple of traced settings.
         make: (config, hyper) -> `RowDetector`, or `Detector` if it sees several machines.
-        rows: what it takes: "any" rows, or the "views" of a log-mel (`adjax.features.views`).
+        rows: what it takes: "any" rows; "pooled", one row for each clip (views of a log-mel unless told otherwise,
+            moments of other frames); or the "views" of a log-mel alone (`adjax.features.views`).
         scope: whose clips one fit sees: one "machine", all of a "type", or "all".
         parts: names of a row detector's one part, or of a detector's.
         axes: settings that a sweep tries by default, "config.<field>" or "hyper.<field>" -> values. None: it has
@@ -190,7 +194,7 @@ class Kind(NamedTuple):
     config: type
     hyper: type
     make: Callable[[Any, Any], RowDetector | Detector]
-    rows: Literal["any", "views"] = "any"
+    rows: Literal["any", "pooled", "views"] = "any"
     scope: Literal["machine", "type", "all"] = "machine"
     axes: Mapping[str, tuple[Any, ...]] | None = None
     calibrate: Literal["folds", "split"] = "folds"

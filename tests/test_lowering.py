@@ -17,7 +17,7 @@ from jax import export
 from jax import numpy as jnp
 
 from adjax.batching import map_clips
-from adjax.detectors import mahalanobis
+from adjax.detectors import mahalanobis, neighbours
 from adjax.detectors.autoencoder import (
     AutoencoderConfig,
     AutoencoderHyper,
@@ -30,6 +30,7 @@ from adjax.detectors.gmm import GmmConfig, GmmHyper, fit_gmm, make_gmm, start_fr
 from adjax.detectors.gmm.config import place
 from adjax.features import log_mel_spectrogram
 from adjax.features.recipes import FeatureConfig, make_features
+from adjax.types import Training
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
@@ -87,6 +88,20 @@ def log_distance_case() -> tuple[Any, ...]:
     return mahalanobis.log_distance, jax.eval_shape(fit, *shapes), X
 
 
+def neighbours_case() -> tuple[Any, ...]:
+    config = neighbours.NeighboursConfig("cosine", "variance", n_neighbours=2)
+    whole = jax.ShapeDtypeStruct((N_ROWS,), jnp.int32)
+    seeds = jax.ShapeDtypeStruct((3,), jnp.uint32)
+    return neighbours.make_neighbours(config).fit, KEY, Training(X, WEIGHT, whole, whole, whole, seeds)
+
+
+def nearness_case() -> tuple[Any, ...]:
+    fit, *shapes = neighbours_case()
+    one = (jax.ShapeDtypeStruct((1, N_FEATURES), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
+    detector = neighbours.make_neighbours(neighbours.NeighboursConfig("cosine", "variance", n_neighbours=2))
+    return detector.score, jax.eval_shape(fit, *shapes)[0], COUNT, *one
+
+
 def fit_case(kind: Any, n_init: int = 1) -> tuple[Any, ...]:
     return make_gmm(GmmConfig(3, kind, n_init=n_init)).fit, KEY, X, WEIGHT
 
@@ -98,11 +113,13 @@ SCORES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "views": lambda: feature_case(FeatureConfig(pooling="views")),
     "gwrp": lambda: feature_case(FeatureConfig(pooling="gwrp")),
     "mahalanobis": log_distance_case,
+    "neighbours": nearness_case,
     "autoencoder": autoencoder_case,
     **{f"{kind} mixture": functools.partial(gmm_case, kind) for kind in COVARIANCE_TYPES},
 }
 FITS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "mahalanobis": gaussian_case,
+    "neighbours": neighbours_case,
     "autoencoder": lambda: (make_autoencoder(AutoencoderConfig(n_epochs=1)).fit, KEY, X, WEIGHT),
     "autoencoder lanes": lanes_case,
     "full mixture": lambda: fit_case("full", n_init=2),

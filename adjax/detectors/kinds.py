@@ -24,6 +24,7 @@ MODULES: dict[str, Any] = {
     "gaussians": "adjax.detectors.gaussians",
     "gmm": "adjax.detectors.gmm.kind",
     "autoencoder": "adjax.detectors.autoencoder.kind",
+    "neighbours": "adjax.detectors.neighbours",
 }
 KINDS = Kinds(MODULES)
 

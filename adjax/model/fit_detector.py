@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
 from adjax.detectors.kinds import kind_of
 from adjax.features.recipes import FeatureConfig
@@ -19,7 +20,7 @@ from adjax.model.lift import make_detector
 from adjax.model.result import Fit
 from adjax.model.score import DetectorParams, parts_of_clips
 from adjax.model.spec import DetectorSpec, ModelSpec
-from adjax.types import NOT_FINITE, AdjaxError, EngineOptions, FitError, MachineId
+from adjax.types import NOT_FINITE, AdjaxError, Detector, EngineOptions, FitError, MachineId
 
 _FAILED = -1
 
@@ -95,6 +96,8 @@ def fit_detector(
     n_parts = len(detector.parts)
     parts = np.full((len(machine), n_parts), np.nan, np.float32)
     status = np.zeros(len(models), np.int64)
+    # What sees several machines may keep their clips: one of its lanes at a time, the model first.
+    portions = [[lane] for lane in reversed(lanes)] if isinstance(own.make(), Detector) else [lanes]
     collected: dict[int, Any] = {}
     fits, remarks = [], []
     key = jax.random.fold_in(jax.random.key(spec.seed), number) if number else jax.random.key(spec.seed)
@@ -109,18 +112,20 @@ def fit_detector(
         options = EngineOptions(place, watch.on_step)
         group = features.at(chosen.tolist())
         names = [models[i] for i in members]
+        some = [[lane.of(chosen) for lane in portion] for portion in portions]
+        held_out = parts if spec.calibration != "none" else None
         try:
-            found = fit_group(own, key, group, names, inside, [lane.of(chosen) for lane in lanes], options)
+            found = _fit_portions(own, key, group, names, inside, some, options, chosen, held_out)
         except FitError as error:
             failures.append(error)
             status[members] = _FAILED
             continue
         remarks += [f"{name}: {remark}" for remark in found.remarks]
-        last = len(lanes) - 1
+        last = len(portions[0]) - 1
         for j, i in enumerate(members):
             status[i] = found.status[last, j]
             collected[i] = jax.tree.map(lambda leaf, j=j: np.asarray(leaf[-1, j]), found.params)
-            n_clips = int(np.sum((inside == j) & ~lanes[last].left_out[chosen]))
+            n_clips = int(np.sum((inside == j) & ~lanes[-1].left_out[chosen]))
             losses = found.losses[last] if len(members) == 1 else ()
             fits.append(
                 Fit(
@@ -134,9 +139,6 @@ def fit_detector(
                     tuple(np.asarray(losses).tolist()),
                 )
             )
-        if spec.calibration != "none":
-            inner = [lane.of(chosen) for lane in lanes]
-            _score_held_out(own, found, group, inside, inner, chosen, parts)
         if watch.on_fit:
             watch.on_fit(name)
     if not collected:
@@ -160,6 +162,28 @@ def fit_detector(
     return FittedDetector(
         numbers, parts, good, np.repeat(mates[:, None], n_parts, axis=1), tuple(fits), tuple(remarks)
     )
+
+
+def _fit_portions(
+    spec: DetectorSpec,
+    key: Array,
+    group: ClipFeatures,
+    machines: Sequence[MachineId],
+    inside: np.ndarray,
+    portions: Sequence[Sequence[Lane]],
+    options: EngineOptions,
+    chosen: np.ndarray,
+    parts: np.ndarray | None,
+) -> GroupFit:
+    """Fit a group's lanes, portion by portion, score what each left out, and keep the first portion's fits."""
+    first = None
+    for lanes in portions:
+        found = fit_group(spec, key, group, machines, inside, lanes, options)
+        if parts is not None:
+            _score_held_out(spec, found, group, inside, lanes, chosen, parts)
+        first = found if first is None else first
+    assert first is not None
+    return first
 
 
 def _score_held_out(

@@ -17,7 +17,7 @@ from adjax.data.clips import ClipTable
 from adjax.detectors.kinds import kind_of
 from adjax.features.normalize import Standardizer, fit_standardizer, standardize
 from adjax.model.extraction import ClipFeatures
-from adjax.model.lift import make_detector, window_starts
+from adjax.model.lift import make_detector, members_of, window_starts
 from adjax.model.spec import DetectorSpec
 from adjax.types import (
     Detector,
@@ -103,11 +103,13 @@ def fit_group(
     weights = np.stack([window_starts(clip, own, n_context) for own in kept])
     owner = machine[clip]
     n_vectors = np.array([int(np.sum(weights[-1][owner == m] > 0)) for m in range(len(machines))])
-    _check_enough(kind, spec, machines, n_vectors, len(lengths), weights)
+    if len(machines) == 1 or lanes[-1].number == 0:  # without a fold, one of several machines may have few
+        _check_enough(kind, spec, machines, n_vectors, len(lengths), weights)
     domain = domain_of_clips(features.clips)
     options = options._replace(domain=domain[clip])
     seeds = np.array([name.seed for name in machines], np.uint32)
-    training = Training(rows, kept, clip, machine.astype(np.int32), domain, seeds)
+    members = members_of(np.where(real > 0, owner, -1), len(machines))
+    training = Training(rows, kept, clip, machine.astype(np.int32), domain, seeds, members)
     if spec.standardize:  # each lane by the clips that it sees
         parts = [
             _fit_standardized(kind, spec, key, training, weights[i], kept[i], lane, options)

@@ -93,3 +93,17 @@ def window_starts(clip: Any, weight: Any, n_context: int) -> Any:
     # Rows of a clip lie together and are held out together: only the last one can differ.
     whole = (clip[last:] == clip[:-last]) & (weight[last:] > 0)
     return weight * xp.pad(whole, (0, last)).astype(weight.dtype)
+
+
+def members_of(owner: np.ndarray, n_machines: int) -> np.ndarray:
+    """`Training.members`.
+
+    Args:
+        owner: (n_rows,) int, whose each row is; another number for padding.
+        n_machines: how many there are.
+    """
+    own = [np.flatnonzero(owner == number) for number in range(n_machines)]
+    found = np.full((n_machines, max(map(len, own))), len(owner), np.int32)
+    for number, places in enumerate(own):
+        found[number, : len(places)] = places
+    return found

@@ -87,6 +87,8 @@ class DetectorSpec:
         made = kind.make(self.config, self.hyper)
         check_fields(self.hyper)  # for a kind that looks at none; its own check knows the range, too
         pooled = self.features.pooling != "none"
+        if kind.rows != "any" and not pooled:
+            raise SettingsError(f"{self.kind} takes one row for each clip: give features with a pooling")
         if not isinstance(made, RowDetector) and self.pooling != "mean":
             raise SettingsError(f"{self.kind} scores whole clips: leave the pooling of scores at its default")
         if isinstance(made, RowDetector):
@@ -240,6 +242,8 @@ def _detector(
                 f"{name} takes log-mels as they are: leave features and clip pooling at their defaults"
             )
         features = replace(features, pooling="views")
+    if kind.rows == "pooled" and isinstance(features, FeatureConfig) and features.pooling == "none":
+        features = replace(features, pooling="views" if features.kind == "log-mel" else "moments")
     if features.pooling != "none":
         config = kind.for_clips(config)
     if isinstance(features, VectorConfig):

@@ -20,7 +20,7 @@ from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.keep import load_model, save_model
 from adjax.model.lanes import pad_rows
-from adjax.model.lift import make_detector, window_starts
+from adjax.model.lift import make_detector, members_of, window_starts
 from adjax.model.model import Model
 from adjax.model.score import explain_clip, score_clip
 from adjax.model.spec import ModelSpec, from_json, make_spec, to_json
@@ -79,7 +79,8 @@ def training_of(features: ClipFeatures, *, padding: float | None = None) -> Trai
         rows = np.concatenate([rows, np.full((5, rows.shape[1]), padding, np.float32)])
         weight, clip = np.pad(weight, (0, 5)), np.pad(clip, (0, 5), mode="edge")
     seeds = np.array([name.seed for name in machines], np.uint32)
-    return Training(*map(jnp.asarray, (rows, weight, clip, machine, np.zeros_like(machine), seeds)))
+    members = members_of(np.where(weight > 0, machine[clip], -1), len(machines))
+    return Training(*map(jnp.asarray, (rows, weight, clip, machine, np.zeros_like(machine), seeds, members)))
 
 
 @pytest.fixture(scope="module")
