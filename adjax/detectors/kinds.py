@@ -24,6 +24,7 @@ MODULES: dict[str, Any] = {
     "gaussians": "adjax.detectors.gaussians",
     "gmm": "adjax.detectors.gmm.kind",
     "autoencoder": "adjax.detectors.autoencoder.kind",
+    "joint": "adjax.detectors.joint",
     "neighbours": "adjax.detectors.neighbours",
 }
 KINDS = Kinds(MODULES)

@@ -146,7 +146,7 @@ class ModelSpec:
             detector.features.check()
         if self.fusion == "fisher" and self.calibration == "none" and len(self.detectors) > 1:
             raise SettingsError(
-                "fusion='fisher' adds up p-values, which only a calibrated model has: calibrate, or take 'max' or 'mean'"
+                "fusion='fisher' adds up p-values, which only a calibrated model has; calibrate it, or take 'max'"
             )
         return self
 
