@@ -16,8 +16,9 @@ from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
 from adjax.data.clips import ClipTable, count
 from adjax.files import FAILURE_COLUMNS, check_table, write_failures
-from adjax.model.inputs import expand, find_machine
+from adjax.model.inputs import expand
 from adjax.model.keep import load_model
+from adjax.model.machines import find_machine
 from adjax.model.result import NOT_COMPARABLE, Result
 from adjax.model.spec import check_rate
 from adjax.report.folder import COLUMNS, FAILURES, score_writer, write_rows

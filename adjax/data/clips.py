@@ -59,6 +59,7 @@ class Clip:
         attributes: the rest of a 2021+ name, for example "vel_6"; otherwise "".
         key: its name among the clips of its machine and split, where that is not the file's own: the path below
             the machine's folder, for example "2024-05-01/rec 3.wav".
+        row: its row in a table of vectors, whose rows come in recording order; None: it is a file of its own.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class Clip:
     label: int | None = None
     attributes: str = ""
     key: str = ""
+    row: int | None = None
 
     @property
     def machine(self) -> MachineId:

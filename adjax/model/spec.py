@@ -28,10 +28,17 @@ class VectorConfig:
     Attributes:
         n_features: columns.
         pooling: "none" where a clip may have several rows, else "vector": one row for each clip.
+        columns: their names, by which those of later tables are put in order; (): they have none.
     """
 
     n_features: int
     pooling: Literal["none", "vector"] = "vector"
+    columns: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        names = self.columns
+        names = names if len(names) <= 6 else (*names[:3], "...", names[-1])
+        return f"{self.n_features} columns of vectors" + (f": {', '.join(names)}" if names else "")
 
     def check(self) -> VectorConfig:
         """Itself.
@@ -41,6 +48,10 @@ class VectorConfig:
         """
         check_fields(self)
         check_number("n_features", self.n_features, low=1, whole=True)
+        if self.columns and not len(self.columns) == len({*self.columns}) == self.n_features:
+            raise SettingsError(
+                f"columns={shown(self.columns)}: give {self.n_features} different names, or none"
+            )
         return self
 
 
@@ -185,7 +196,7 @@ def make_spec(
         name: one of `names()`; several joined by "+" are fused.
         settings: fields of the kinds' configs and hypers, by name.
         features: the front end, or the fields to change in the kind's or recipe's own.
-        **others: fields of `ModelSpec` and `DetectorSpec`.
+        **others: fields of `ModelSpec` and `DetectorSpec`. Vectors are standardized unless `standardize` is False.
 
     Raises:
         SettingsError: an unknown name or field, or settings that contradict each other.
@@ -242,6 +253,7 @@ def _detector(
         config = kind.for_clips(config)
     if isinstance(features, VectorConfig):
         config = kind.for_vectors(config)
+        own = {"standardize": True, **own}  # numbers from elsewhere have any scale
     hyper = kind.hyper()
     for key, value in wanted.items():
         if key in {f.name for f in dataclasses.fields(kind.config)}:
