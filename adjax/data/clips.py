@@ -155,6 +155,10 @@ class ClipTable:
             tuple(clip for clip in self.clips if all(getattr(clip, f) == v for f, v in wanted.items()))
         )
 
+    def of_machine(self, machine: MachineId) -> ClipTable:
+        """The rows of one machine."""
+        return self.select(machine_type=machine.machine_type, machine_id=machine.machine_id)
+
     def with_labels(self, labels: Mapping[str, int]) -> ClipTable:
         """Attach labels to test clips, such as those published after a challenge.
 

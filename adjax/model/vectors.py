@@ -162,9 +162,11 @@ def align(features: ClipFeatures, detector: DetectorSpec) -> ClipFeatures:
 
     Raises:
         DataError: columns are missing, or too many.
-        SettingsError: rows of another width.
+        SettingsError: rows of another width, or vectors where sound is wanted.
     """
     own = detector.features
+    if not isinstance(own, VectorConfig) and any(clip.row is not None for clip in features.clips):
+        raise SettingsError(f"the {detector.kind} takes recordings, not vectors from elsewhere")
     wanted = own.columns if isinstance(own, VectorConfig) else ()
     if wanted and features.columns and wanted != features.columns:
         places = {name: i for i, name in enumerate(features.columns)}

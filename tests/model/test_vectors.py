@@ -194,8 +194,8 @@ def test_a_model_of_sound_takes_no_table(tmp_path: Path) -> None:
     path = written(tmp_path / "t.csv", numbers())
     with pytest.raises(SettingsError, match="is a table of vectors; this model takes recordings"):
         gather(make_spec("gmm"), path)
-    with pytest.raises(SettingsError, match="the gmm takes rows of 128 numbers, these have 3"):
-        adjax.fit_model(make_spec("gmm"), adjax.read_vectors(path))
+    with pytest.raises(SettingsError, match="the gmm takes recordings, not vectors"):
+        adjax.fit_model(make_spec("gmm", features={"n_mels": 3}), adjax.read_vectors(path))
 
 
 def test_wild_scales_and_constant_columns_do_no_harm() -> None:
