@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from adjax.data.vectors import LONE, read_table
@@ -247,3 +253,33 @@ def test_a_wide_table_reads_row_by_row(tmp_path: Path) -> None:
     table = read_table(path)
     assert_allclose(table.values, np.delete(values, 7, axis=0).astype(np.float32))
     assert "row 9 of t.csv: column 'e0' holds 'x" in str(table.clips.rejected[0])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_whatever_happens_to_a_file_is_a_table_or_a_data_error(data: st.DataObject) -> None:
+    """Bytes changed, cut off or put in, of CSV, NPZ and Parquet: no other error, and no number that is not finite."""
+    content = bytearray(data.draw(st.sampled_from(_files())))
+    for _ in range(data.draw(st.integers(1, 6))):
+        place = data.draw(st.integers(0, len(content)))
+        content[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    with tempfile.TemporaryDirectory() as folder, suppress(DataError):
+        (Path(folder) / "t").write_bytes(content)
+        table = read_table(Path(folder) / "t")
+        assert table.values.shape == (len(table.clips), len(table.columns) or table.values.shape[1])
+        assert np.isfinite(table.values).all()
+
+
+@functools.cache
+def _files() -> list[bytes]:
+    npz = io.BytesIO()
+    np.savez(npz, files=np.array(["x", "y"]), vectors=np.eye(2), split=np.array(["train", "test"]))
+    found = [(HEADER + GOOD + GOOD.replace("x.wav", "y.wav")).encode(), npz.getvalue()]
+    with suppress(ImportError):
+        import pyarrow
+        from pyarrow import parquet
+
+        file = io.BytesIO()
+        parquet.write_table(pyarrow.table({"file": ["x", "y"], "a": [1.0, 2.0]}), file)
+        found.append(file.getvalue())
+    return found
