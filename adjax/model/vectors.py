@@ -87,10 +87,8 @@ def as_features(what: Any, machine: Any, known: Sequence[MachineId] | None) -> C
     if known is None and any(clip.split == "test" for clip in what.clips):
         train = what.where(lambda clip: clip.split != "test")
         what = replace(train, failures=what.failures, notes=what.notes)
-    if known is not None and machine is None:
-        if LONE in known or any(clip.machine != LONE for clip in what.clips):
-            return what
-    elif machine is None:
+    named = known is None or LONE in known or any(clip.machine != LONE for clip in what.clips)
+    if machine is None and named:
         return what
     names = machines_of(machine, known, len(what.clips))
     clips = [
