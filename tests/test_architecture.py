@@ -44,6 +44,7 @@ ONLY_IN = {
     "flax": {"detectors"},
     "safetensors": {"store"},
     "filelock": {"store"},
+    "pyarrow": {"data"},
     "tyro": {"app"},
     "matplotlib": {"report"},
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from rich.progress import Progress
 
 from adjax.app.console import say
@@ -13,6 +15,7 @@ from adjax.data.recordings import Grouping, compile_pattern, group_clips, read_g
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import checkpoint_folders, fit_model
 from adjax.model.fit_detector import Watch
+from adjax.model.folds import held_out_split
 from adjax.model.model import Model
 from adjax.model.spec import ModelSpec
 from adjax.model.usable import look_at
@@ -101,3 +104,16 @@ def drop_checkpoints(folder: Path, name: str, clips: ClipTable) -> None:
     for place in (folder / name, folder):
         with suppress(OSError):  # it is not there, or holds the checkpoints of others
             place.rmdir()
+
+
+def hold_out_test(clips: ClipTable, group: str | None) -> ClipTable:
+    """Of normal clips alone a fifth as test clips, whole recordings: they show what the model says of normal sound."""
+    machines = {machine: i for i, machine in enumerate(clips.machines)}
+    machine = np.array([machines[clip.machine] for clip in clips])
+    test = held_out_split(machine, grouping_of(clips, group).group)
+    chosen = [replace(clip, split="test") if own else clip for clip, own in zip(clips, test, strict=True)]
+    note = (
+        f"there are no test clips: {int(test.sum())} of the {len(clips)} normal clips are kept out of training and "
+        "tested, which shows false alarms and nothing else; adjax train makes a model of all of them"
+    )
+    return replace(clips, clips=tuple(chosen), notes=(*clips.notes, note))

@@ -28,6 +28,8 @@ MODULES: dict[str, Any] = {
     "neighbours": "adjax.detectors.neighbours",
 }
 KINDS = Kinds(MODULES)
+# What "auto" fuses: kinds that hear different faults and need neither labels nor long training.
+AUTO_KINDS = ("gaussians", "joint", "neighbours")
 
 
 def kind_of(name: str) -> Kind:
