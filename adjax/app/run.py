@@ -55,7 +55,7 @@ class Run(ModelOptions):
     machine_type: str | None = None
     """Only this type, such as slider or fan. Default: all that are there."""
     model: tuple[str, ...] = ("auto",)
-    """auto: several kinds of detectors, calibrated on held-out normal clips and fused without labels; a kind of detector
+    """auto: several kinds of detectors, calibrated on held-out normal clips and fused without labels; one kind
     (gmm, autoencoder, ...), a published recipe of one (autoencoder:2023), several fused (auto+gmm), or all. Several
     models get a folder each."""
     labels: Path | None = None
