@@ -54,7 +54,7 @@ LATE = {
         "adjax.model.keep",
     ): "Model.save is there for people; the room that keeps needs the class"
 }
-KIND_NAMES = {"gmm", "autoencoder", "gaussians", "neighbours"}
+KIND_NAMES = {"gmm", "autoencoder", "gaussians", "neighbours", "identity"}
 
 
 def room(module: str) -> str:

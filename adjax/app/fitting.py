@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
 from rich.progress import Progress
 
 from adjax.app.console import say
-from adjax.data.clips import ClipTable
+from adjax.data.clips import ClipTable, count, first_of
+from adjax.data.index import index_folder
 from adjax.data.recordings import Grouping, compile_pattern, group_clips, read_groups
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import checkpoint_folders, fit_model
 from adjax.model.fit_detector import Watch
 from adjax.model.model import Model
+from adjax.model.scopes import looks_beyond
 from adjax.model.spec import ModelSpec
 from adjax.model.usable import look_at
 from adjax.store import drop_checkpoints as drop
+from adjax.types import DataError
 
 TRAINING = "training"  # folder of an unfinished fit
 
@@ -27,6 +33,7 @@ def fit_with_progress(
     spec: ModelSpec,
     train: tuple[ClipFeatures, ...],
     *,
+    contrast: Sequence[ClipFeatures | None] | None = None,
     false_alarm_rate: float,
     group: str | None,
     checkpoints: Path | None,
@@ -38,6 +45,7 @@ def fit_with_progress(
         name: of the model.
         spec: what to fit.
         train: features of normal clips, one for each detector.
+        contrast: of machines to tell these apart from, see `fit_model`.
         false_alarm_rate: of decisions.
         group: what groups recordings, see `grouping_of`; the record of the model keeps by what they were grouped.
         checkpoints: see `fit_model`.
@@ -60,6 +68,7 @@ def fit_with_progress(
     model = fit_model(
         spec,
         train,
+        contrast=contrast,
         group=grouping.group,
         false_alarm_rate=false_alarm_rate,
         checkpoints=checkpoints,
@@ -67,6 +76,39 @@ def fit_with_progress(
     )
     progress.update(task, completed=n)
     return model.with_about(recordings=grouping.rule)
+
+
+def other_types(
+    command: Any, specs: Iterable[ModelSpec], clips: ClipTable, console: Console
+) -> ClipTable | None:
+    """Training clips of the types that --machine-type leaves out, where a model tells its machines apart from those.
+
+    Args:
+        command: with `data`, `machine_type`, `contrast` and `seed`.
+        specs: of all models.
+        clips: of the type that was asked for.
+        console: hears of it.
+    """
+    beyond = any(looks_beyond(own) for spec in specs for own in spec.detectors)
+    if command.data is None or command.machine_type is None or not beyond:
+        return None
+    try:
+        every = index_folder(command.data, seed=command.seed)
+    except DataError as error:  # the type that was asked for can be used all the same
+        say(console, f"Note: machines are told apart from none of another type: {error}")
+        return None
+    own = set(clips.machine_types)
+    others = tuple(clip for clip in every.select(split="train") if clip.machine_type not in own)
+    if not others:
+        return None
+    found = ClipTable(others)
+    types = first_of(list(found.machine_types))
+    say(
+        console,
+        f"{count(len(others), 'training clip')} of {types} are read, too: the model learns to tell its machines from "
+        "theirs (not with --contrast type), and does not judge them.",
+    )
+    return found
 
 
 def grouping_of(clips: ClipTable, group: str | None) -> Grouping:

@@ -12,7 +12,17 @@ from adjax.app.fitting import check_group
 from adjax.detectors.kinds import KINDS
 from adjax.features.recipes import FeatureKind, Floor, Pooling
 from adjax.model.setting_text import parse_setting, setting_text, setting_types
-from adjax.model.spec import AUTO, Calibrating, Fusion, ModelSpec, Per, ScorePooling, check_rate, make_spec
+from adjax.model.spec import (
+    AUTO,
+    Calibrating,
+    Contrast,
+    Fusion,
+    ModelSpec,
+    Per,
+    ScorePooling,
+    check_rate,
+    make_spec,
+)
 from adjax.model.spec import names as known_models
 from adjax.types import Kind, SettingsError
 
@@ -50,6 +60,10 @@ class ModelOptions:
     """How the scores of a clip's rows become the clip's score."""
     score_percentile: float = 95.0
     """Which, for --score-pooling percentile."""
+    contrast: Contrast = "all"
+    """From which machines a kind that tells machines apart (identity) tells each: all in the data, also those of the
+    types that --machine-type leaves out (their training clips are read, and not scored), or those of its own type.
+    none: such kinds are left out."""
     fusion: Fusion = "fisher"
     """Of several detectors: fisher adds up their evidence (-log p of each one's loudest part); max: the loudest part of
     all; mean: of all parts."""
@@ -96,6 +110,7 @@ class ModelOptions:
                 name,
                 settings={key: value for key, value in wanted.items() if key in fields},
                 features=features,
+                contrast=self.contrast,
                 standardize=self.standardize,
                 per=self.per,
                 pooling=self.score_pooling,

@@ -21,17 +21,19 @@ from adjax.app.console import (
     print_understood,
     say,
 )
-from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress, grouping_of
+from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress, grouping_of, other_types
 from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
 from adjax.data.clips import ClipTable, read_labels
 from adjax.data.index import index_folder
+from adjax.model.contrast import extract_contrast
 from adjax.model.extraction import ClipFeatures
 from adjax.model.folds import held_out_split
-from adjax.model.inputs import extract_splits
+from adjax.model.inputs import Features, extract_splits
 from adjax.model.model import Model
 from adjax.model.result import Result
+from adjax.model.scopes import sees_enough
 from adjax.model.spec import ModelSpec, everything
 from adjax.report.folder import FAILURES, FILES, draw_figures, score_files, write_run
 from adjax.report.tables import Summary, decisions_table, fits_table, results_table, summarise
@@ -65,7 +67,7 @@ class Run(ModelOptions):
 
     def models(self) -> dict[str, ModelSpec]:
         """The settings of each model by its name."""
-        return self.specs(everything() if self.model == ("all",) else self.model)
+        return self.specs(everything(self.contrast) if self.model == ("all",) else self.model)
 
 
 @dataclass
@@ -115,21 +117,31 @@ def _run(
     )
     print_understood(console, clips)
     counts = {f"{split}_clips": len(clips.select(split=split)) for split in ("train", "test")}
-    features = _features(command, specs, clips, console, clock)
+    others = other_types(command, specs.values(), clips, console)
+    if others is not None:
+        counts["contrast_clips"] = len(others)
+    if command.model == ("all",):
+        specs = _possible(specs, clips, others, console)
+    features = _features(command, specs, clips, others, console, clock)
     found: dict[str, tuple[Model, Result]] = {}
     for name, spec in specs.items():
         with clock.step(f"fit and score {name}"), make_progress(console) as progress:
-            train, test = features[name]
+            train, test, contrast = features[name]
             model = fit_with_progress(
                 progress,
                 name,
                 spec,
                 train,
+                contrast=contrast,
                 false_alarm_rate=command.false_alarm_rate,
                 group=command.group,
                 checkpoints=command.out / TRAINING / name.replace(":", "_"),
             )
-            found[name] = model, model.score_features(test)
+            # A detector that was left out of the model has features all the same.
+            found[name] = (
+                model,
+                model.score_features([test[spec.detectors.index(own)] for own in model.spec.detectors]),
+            )
     summaries = {name: summarise(result, seed=command.seed) for name, (_, result) in found.items()}
 
     def fill(place: Path) -> None:
@@ -185,10 +197,31 @@ def print_result(
         )
 
 
+def _possible(
+    specs: Mapping[str, ModelSpec], clips: ClipTable, others: ClipTable | None, console: Console
+) -> dict[str, ModelSpec]:
+    """Of all models there are, those that the machines are enough for."""
+    machines = (*clips.select(split="train").machines, *(others.machines if others else ()))
+    found = {
+        name: spec
+        for name, spec in specs.items()
+        if any(sees_enough(own, machines) for own in spec.detectors)
+    }
+    for name in specs.keys() - found.keys():
+        say(console, f"Note: {name} is left out: there are too few machines to tell apart.")
+    return found
+
+
 def _features(
-    command: Run, specs: Mapping[str, ModelSpec], clips: ClipTable, console: Console, clock: Clock
-) -> dict[str, tuple[tuple[ClipFeatures, ...], tuple[ClipFeatures, ...]]]:
-    """Of the training and the test clips, for each model; models with the same front ends share them."""
+    command: Run,
+    specs: Mapping[str, ModelSpec],
+    clips: ClipTable,
+    others: ClipTable | None,
+    console: Console,
+    clock: Clock,
+) -> dict[str, tuple[Features, Features, tuple[ClipFeatures | None, ...]]]:
+    """Of the training clips, the test clips and those of other types, for each model; the same front ends once."""
+    cache = default_folder() if command.cache else None
     front_ends = {spec.front_ends: spec for spec in specs.values()}
     with clock.step("read and extract features"), make_progress(console) as progress:
         task = progress.add_task("Reading clips, computing features", total=len(clips) * len(front_ends))
@@ -196,12 +229,16 @@ def _features(
             key: extract_splits(
                 clips,
                 spec,
-                cache=default_folder() if command.cache else None,
+                cache=cache,
                 on_clips=lambda n: progress.update(task, advance=n),
             )
             for key, spec in front_ends.items()
         }
-    return {name: shared[spec.front_ends] for name, spec in specs.items()}
+        contrasts = extract_contrast(list(specs.values()), others, cache=cache)
+    return {
+        name: (*shared[spec.front_ends], contrast)
+        for (name, spec), contrast in zip(specs.items(), contrasts, strict=True)
+    }
 
 
 def _synthetic_data(command: Run, console: Console, clock: Clock) -> Path:

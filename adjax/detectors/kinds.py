@@ -25,6 +25,7 @@ MODULES: dict[str, Any] = {
     "gmm": "adjax.detectors.gmm.kind",
     "autoencoder": "adjax.detectors.autoencoder.kind",
     "neighbours": "adjax.detectors.neighbours",
+    "identity": "adjax.detectors.identity",
 }
 KINDS = Kinds(MODULES)
 
