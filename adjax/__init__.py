@@ -61,6 +61,7 @@ _PUBLIC = {
     "make_spec": "adjax.model.spec",
     "map_clips": "adjax.batching",
     "read_labels": "adjax.data.clips",
+    "read_vectors": "adjax.model.vectors",
     "run_sweep": "adjax.sweep",
     "score_clip": "adjax.model.score",
 }

@@ -2,7 +2,7 @@
 
 Run:     python -m experiments.false_alarms --out DIR [--vectors FOLDER]
          Simulated slide rails, whose clips do not depend on each other. With --vectors: also every CSV table of FOLDER,
-         whose columns are file, machine_type, machine_id, split, label and then numbers.
+         as docs/vectors.md describes them.
 Work:    normal clips only. Each machine's are halved; a model of n clips of one half judges the other half.
          "any order": halves and n clips are drawn at random, so that nothing but the number of clips can go wrong.
          "in order": the second half, as the clips come, is judged by a block of n clips of the first: as in use, where
@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -36,14 +36,14 @@ from rich.table import Table
 from adjax import simulator
 from adjax.app.console import make_console
 from adjax.data.cache import default_folder
-from adjax.data.clips import Clip, ClipTable, Split
 from adjax.data.index import index_folder
 from adjax.files import write_json
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_for
 from adjax.model.record import versions
-from adjax.model.spec import ModelSpec, VectorConfig, make_spec
+from adjax.model.spec import ModelSpec, make_spec
+from adjax.model.vectors import config_of, read_vectors
 from adjax.report.figures import save
 from adjax.types import AdjaxError
 
@@ -51,7 +51,6 @@ MODELS: dict[str, ModelSpec] = {  # of sound
     "auto": make_spec("auto"),
     "mixture of pooled clips": make_spec("gmm", features={"pooling": "gwrp"}),
 }
-N_COLUMNS = 5  # of a table, before its numbers
 N_RESAMPLES = 1000
 ALL = 0  # in place of a number of clips
 Order = Literal["any order", "in order"]
@@ -145,24 +144,9 @@ def sources(study: Study) -> Iterator[Source]:
             (features,) = extract_for(spec, clips, cache=default_folder())
             yield Source(f"simulated, {name}", spec, features, ("any order",))
     for path in sorted(study.vectors.glob("*.csv")) if study.vectors else ():
-        features = read_table(path).where(lambda clip: clip.label == 0)
-        front_end = VectorConfig(features.rows.shape[1])
-        spec = make_spec("gmm", features=front_end, standardize=True, settings={"n_components": 1})
+        features = read_vectors(path).where(lambda clip: clip.label == 0)
+        spec = make_spec("gmm", features=config_of(features), settings={"n_components": 1})
         yield Source(path.stem, spec, features, ("any order", "in order"))
-
-
-def read_table(path: Path) -> ClipFeatures:
-    """One row for each clip, in the order of the file."""
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        next(reader)
-        lines = list(reader)
-    clips = tuple(
-        Clip(Path(name), machine_type, machine_id, split=cast(Split, split), label=int(label))
-        for name, machine_type, machine_id, split, label, *_ in lines
-    )
-    rows = np.array([line[N_COLUMNS:] for line in lines], np.float32)
-    return ClipFeatures(ClipTable(clips), rows, np.arange(len(rows) + 1))
 
 
 def plan(study: Study, source: Source) -> Iterator[tuple[Setting, list[int], list[int]]]:

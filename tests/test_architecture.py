@@ -44,6 +44,7 @@ ONLY_IN = {
     "flax": {"detectors"},
     "safetensors": {"store"},
     "filelock": {"store"},
+    "pyarrow": {"data"},
     "tyro": {"app"},
     "matplotlib": {"report"},
 }
@@ -54,7 +55,7 @@ LATE = {
         "adjax.model.keep",
     ): "Model.save is there for people; the room that keeps needs the class"
 }
-KIND_NAMES = {"gmm", "autoencoder", "gaussians", "neighbours", "identity"}
+KIND_NAMES = {"gmm", "autoencoder", "gaussians", "joint", "neighbours", "identity"}
 
 
 def room(module: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
@@ -17,10 +19,12 @@ from adjax.data.recordings import Grouping, compile_pattern, group_clips, read_g
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import checkpoint_folders, fit_model
 from adjax.model.fit_detector import Watch
+from adjax.model.folds import held_out_split
 from adjax.model.model import Model
 from adjax.model.scopes import looks_beyond
 from adjax.model.spec import ModelSpec
 from adjax.model.usable import look_at
+from adjax.model.vectors import read_vectors
 from adjax.store import drop_checkpoints as drop
 from adjax.types import DataError
 
@@ -80,35 +84,41 @@ def fit_with_progress(
 
 def other_types(
     command: Any, specs: Iterable[ModelSpec], clips: ClipTable, console: Console
-) -> ClipTable | None:
+) -> ClipTable | ClipFeatures | None:
     """Training clips of the types that --machine-type leaves out, where a model tells its machines apart from those.
 
     Args:
-        command: with `data`, `machine_type`, `contrast` and `seed`.
+        command: with `data`, `vectors`, `machine_type` and `seed`.
         specs: of all models.
         clips: of the type that was asked for.
         console: hears of it.
     """
     beyond = any(looks_beyond(own) for spec in specs for own in spec.detectors)
-    if command.data is None or command.machine_type is None or not beyond:
+    if command.machine_type is None or not beyond or (command.data is None and command.vectors is None):
         return None
+    every: ClipTable | ClipFeatures
     try:
-        every = index_folder(command.data, seed=command.seed)
+        if command.vectors is not None:
+            every = read_vectors(command.vectors, seed=command.seed)
+        else:
+            every = index_folder(command.data, seed=command.seed)
     except DataError as error:  # the type that was asked for can be used all the same
         say(console, f"Note: machines are told apart from none of another type: {error}")
         return None
     own = set(clips.machine_types)
-    others = tuple(clip for clip in every.select(split="train") if clip.machine_type not in own)
-    if not others:
+    chosen = [
+        i for i, clip in enumerate(every.clips) if clip.split != "test" and clip.machine_type not in own
+    ]
+    if not chosen:
         return None
-    found = ClipTable(others)
-    types = first_of(list(found.machine_types))
+    table = ClipTable(tuple(every.clips[i] for i in chosen))
+    types = first_of(list(table.machine_types))
     say(
         console,
-        f"{count(len(others), 'training clip')} of {types} are read, too: the model learns to tell its machines from "
+        f"{count(len(chosen), 'training clip')} of {types} are read, too: the model learns to tell its machines from "
         "theirs (not with --contrast type), and does not judge them.",
     )
-    return found
+    return every.at(chosen) if isinstance(every, ClipFeatures) else table
 
 
 def grouping_of(clips: ClipTable, group: str | None) -> Grouping:
@@ -143,3 +153,16 @@ def drop_checkpoints(folder: Path, name: str, clips: ClipTable) -> None:
     for place in (folder / name, folder):
         with suppress(OSError):  # it is not there, or holds the checkpoints of others
             place.rmdir()
+
+
+def hold_out_test(clips: ClipTable, group: str | None) -> ClipTable:
+    """Of normal clips alone a fifth as test clips, whole recordings: they show what the model says of normal sound."""
+    machines = {machine: i for i, machine in enumerate(clips.machines)}
+    machine = np.array([machines[clip.machine] for clip in clips])
+    test = held_out_split(machine, grouping_of(clips, group).group)
+    chosen = [replace(clip, split="test") if own else clip for clip, own in zip(clips, test, strict=True)]
+    note = (
+        f"there are no test clips: {int(test.sum())} of the {len(clips)} normal clips are kept out of training and "
+        "tested, which shows false alarms and nothing else; adjax train makes a model of all of them"
+    )
+    return replace(clips, clips=tuple(chosen), notes=(*clips.notes, note))

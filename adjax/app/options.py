@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -13,14 +14,15 @@ from adjax.detectors.kinds import KINDS
 from adjax.features.recipes import FeatureKind, Floor, Pooling
 from adjax.model.setting_text import parse_setting, setting_text, setting_types
 from adjax.model.spec import (
-    AUTO,
     Calibrating,
     Contrast,
     Fusion,
     ModelSpec,
     Per,
     ScorePooling,
+    VectorConfig,
     check_rate,
+    kinds_of,
     make_spec,
 )
 from adjax.model.spec import names as known_models
@@ -37,10 +39,38 @@ def _settings_help() -> str:
     return "Settings of the model, NAME=VALUE, with their defaults: " + " ".join(lines)
 
 
+UNREAD = VectorConfig(1)  # in place of a front end, until the table of vectors is read
+_OF_SOUND = ("features", "floor", "clip_pooling", "gwrp_r", "n_mels", "sr", "channel", "snr_db")
+
+
+def check_source(command: Any) -> None:
+    """Refuse recordings beside vectors, and settings of recordings where there are none.
+
+    Args:
+        command: with a field `vectors` and, as far as it has them, `data` or `files` and those of `_OF_SOUND`.
+
+    Raises:
+        SettingsError: see above.
+    """
+    if command.vectors is None:
+        return
+    for own in fields(command):
+        if getattr(command, own.name) == own.default:
+            continue
+        if own.name in ("data", "files"):
+            raise SettingsError(f"{own.name} and vectors: give recordings or a table, not both")
+        if own.name in _OF_SOUND:
+            raise SettingsError(f"{own.name} means nothing to vectors, which are no sound: leave it out")
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """Settings that make a model."""
 
+    vectors: Path | None = None
+    """In place of --data: a table of vectors from elsewhere (embeddings, openSMILE, ...), CSV, NPZ or Parquet, one row
+    for each clip: columns file, machine_type, machine_id, split, label, domain, and numbers (docs/vectors.md). Settings
+    of recordings (--features to --n-mels, --sr, --channel) are refused with it, and numbers are standardized."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(help=_settings_help(), metavar="NAME=VALUE")] = ()
     features: FeatureKind = "log-mel"
     """Log-mel spectrogram in dB, MFCC, magnitude spectrum or PCEN."""
@@ -97,6 +127,7 @@ class ModelOptions:
         check_rate(self.false_alarm_rate)
         check_group(self.group)
         wanted = self.parsed(names)
+        check_source(self)
         features: dict[str, Any] = {
             "kind": self.features, "sr": self.sr, "gwrp_r": self.gwrp_r, "n_mels": self.n_mels,
         }  # fmt: skip
@@ -109,9 +140,9 @@ class ModelOptions:
             found[name] = make_spec(
                 name,
                 settings={key: value for key, value in wanted.items() if key in fields},
-                features=features,
+                features=features if self.vectors is None else UNREAD,
                 contrast=self.contrast,
-                standardize=self.standardize,
+                standardize=self.standardize or self.vectors is not None,
                 per=self.per,
                 pooling=self.score_pooling,
                 percentile=self.score_percentile,
@@ -136,8 +167,5 @@ class ModelOptions:
 
 def _kinds(name: str) -> list[Kind]:
     """The kinds of a model; those of an unknown name are none, which `make_spec` will say."""
-    kinds = []
-    for one in name.split("+"):
-        kind = next(iter(KINDS)) if one == AUTO else one.partition(":")[0]
-        kinds += [KINDS[kind]] if kind in KINDS else []
-    return kinds
+    kinds = [one.partition(":")[0] for one in kinds_of(name)]
+    return [KINDS[kind] for kind in kinds if kind in KINDS]

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from adjax.app.console import (
@@ -21,7 +20,7 @@ from adjax.app.console import (
     print_understood,
     say,
 )
-from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress, grouping_of, other_types
+from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress, hold_out_test, other_types
 from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
@@ -29,12 +28,12 @@ from adjax.data.clips import ClipTable, read_labels
 from adjax.data.index import index_folder
 from adjax.model.contrast import extract_contrast
 from adjax.model.extraction import ClipFeatures
-from adjax.model.folds import held_out_split
 from adjax.model.inputs import Features, extract_splits
 from adjax.model.model import Model
 from adjax.model.result import Result
 from adjax.model.scopes import sees_enough
 from adjax.model.spec import ModelSpec, everything
+from adjax.model.vectors import config_of, read_vectors, split_vectors, taking
 from adjax.report.folder import FAILURES, FILES, draw_figures, score_files, write_run
 from adjax.report.tables import Summary, decisions_table, fits_table, results_table, summarise
 from adjax.store import ResultFolder, own_folder
@@ -45,8 +44,9 @@ from adjax.types import readable
 class Run(ModelOptions):
     """Train on the normal clips of a data set, score its test clips, and write the results into a folder.
 
-    Without --data it makes a small synthetic slide rail and runs on that. Stopped at any point, the same command goes
-    on at the last checkpoint of a long training (every 10 epochs, in OUT until the end) and ends with the same scores.
+    Without --data or --vectors it makes a small synthetic slide rail and runs on that. Stopped at any point, the same
+    command goes on at the last checkpoint of a long training (every 10 epochs, in OUT until the end) and ends with the
+    same scores.
     """
 
     out: Path = Path("runs/run")
@@ -57,7 +57,7 @@ class Run(ModelOptions):
     machine_type: str | None = None
     """Only this type, such as slider or fan. Default: all that are there."""
     model: tuple[str, ...] = ("auto",)
-    """auto: many small detectors, calibrated on held-out normal clips and fused without labels; a kind of detector
+    """auto: several kinds of detectors, calibrated on held-out normal clips and fused without labels; one kind
     (gmm, autoencoder, ...), a published recipe of one (autoencoder:2023), several fused (auto+gmm), or all. Several
     models get a folder each."""
     labels: Path | None = None
@@ -101,12 +101,8 @@ def _run(
     console: Console,
 ) -> bool:
     clock = Clock()
-    root = command.data
-    source: dict[str, Any] = {"kind": "folder", "root": readable(str(root))}
-    if root is None:
-        root = _synthetic_data(command, console, clock)
-        source = {"kind": "synthetic", "size": "small", "snr_db": command.snr_db, "seed": command.seed}
-    clips = index_folder(root, machine_type=command.machine_type, seed=command.seed)
+    data, source = _data(command, console, clock)
+    clips = data.clips if isinstance(data, ClipFeatures) else data
     if command.labels is not None:
         clips = clips.with_labels(read_labels(command.labels))
     if not len(clips.select(split="test")) and len(clips.select(split="train")):
@@ -117,12 +113,17 @@ def _run(
     )
     print_understood(console, clips)
     counts = {f"{split}_clips": len(clips.select(split=split)) for split in ("train", "test")}
+    if isinstance(data, ClipFeatures):
+        specs = {name: taking(spec, config_of(data)) for name, spec in specs.items()}
+        data = replace(data, clips=clips)
+    else:
+        data = clips
     others = other_types(command, specs.values(), clips, console)
     if others is not None:
-        counts["contrast_clips"] = len(others)
+        counts["contrast_clips"] = len(others.clips)
     if command.model == ("all",):
         specs = _possible(specs, clips, others, console)
-    features = _features(command, specs, clips, others, console, clock)
+    features = _features(command, specs, data, others, console, clock)
     found: dict[str, tuple[Model, Result]] = {}
     for name, spec in specs.items():
         with clock.step(f"fit and score {name}"), make_progress(console) as progress:
@@ -198,10 +199,14 @@ def print_result(
 
 
 def _possible(
-    specs: Mapping[str, ModelSpec], clips: ClipTable, others: ClipTable | None, console: Console
+    specs: Mapping[str, ModelSpec],
+    clips: ClipTable,
+    others: ClipTable | ClipFeatures | None,
+    console: Console,
 ) -> dict[str, ModelSpec]:
     """Of all models there are, those that the machines are enough for."""
-    machines = (*clips.select(split="train").machines, *(others.machines if others else ()))
+    other = others.clips if isinstance(others, ClipFeatures) else others
+    machines = (*clips.select(split="train").machines, *(other.machines if other is not None else ()))
     found = {
         name: spec
         for name, spec in specs.items()
@@ -212,22 +217,44 @@ def _possible(
     return found
 
 
+def _data(command: Run, console: Console, clock: Clock) -> tuple[ClipTable | ClipFeatures, dict[str, Any]]:
+    """The clips, or the vectors of a table; and what to say of where they came from."""
+    where: dict[str, Any] = {"machine_type": command.machine_type, "seed": command.seed}
+    if command.vectors is not None:
+        with clock.step("read the table"):
+            vectors = read_vectors(command.vectors, **where)
+        return vectors, {"kind": "vectors", "table": readable(str(command.vectors))}
+    if command.data is not None:
+        return index_folder(command.data, **where), {"kind": "folder", "root": readable(str(command.data))}
+    root = _synthetic_data(command, console, clock)
+    source = {"kind": "synthetic", "size": "small", "snr_db": command.snr_db, "seed": command.seed}
+    return index_folder(root, **where), source
+
+
 def _features(
     command: Run,
     specs: Mapping[str, ModelSpec],
-    clips: ClipTable,
-    others: ClipTable | None,
+    data: ClipTable | ClipFeatures,
+    others: ClipTable | ClipFeatures | None,
     console: Console,
     clock: Clock,
 ) -> dict[str, tuple[Features, Features, tuple[ClipFeatures | None, ...]]]:
     """Of the training clips, the test clips and those of other types, for each model; the same front ends once."""
     cache = default_folder() if command.cache else None
+    if isinstance(data, ClipFeatures):
+        train, test = split_vectors(data)
+        n = {name: len(spec.detectors) for name, spec in specs.items()}
+        contrasts = extract_contrast(list(specs.values()), others)
+        return {
+            name: ((train,) * n[name], (test,) * n[name], contrast)
+            for name, contrast in zip(specs, contrasts, strict=True)
+        }
     front_ends = {spec.front_ends: spec for spec in specs.values()}
     with clock.step("read and extract features"), make_progress(console) as progress:
-        task = progress.add_task("Reading clips, computing features", total=len(clips) * len(front_ends))
+        task = progress.add_task("Reading clips, computing features", total=len(data) * len(front_ends))
         shared = {
             key: extract_splits(
-                clips,
+                data,
                 spec,
                 cache=cache,
                 on_clips=lambda n: progress.update(task, advance=n),
@@ -254,16 +281,3 @@ def _synthetic_data(command: Run, console: Console, clock: Clock) -> Path:
     with clock.step("make synthetic clips"):
         write_tree(root, simulator.SMALL, command.snr_db, command.seed, console)
     return root
-
-
-def hold_out_test(clips: ClipTable, group: str | None) -> ClipTable:
-    """Of normal clips alone a fifth as test clips, whole recordings: they show what the model says of normal sound."""
-    machines = {machine: i for i, machine in enumerate(clips.machines)}
-    machine = np.array([machines[clip.machine] for clip in clips])
-    test = held_out_split(machine, grouping_of(clips, group).group)
-    chosen = [replace(clip, split="test") if own else clip for clip, own in zip(clips, test, strict=True)]
-    note = (
-        f"there are no test clips: {int(test.sum())} of the {len(clips)} normal clips are kept out of training and "
-        "tested, which shows false alarms and nothing else; adjax train makes a model of all of them"
-    )
-    return replace(clips, clips=tuple(chosen), notes=(*clips.notes, note))

@@ -12,14 +12,17 @@ import tyro
 from rich.console import Console
 
 from adjax.app.console import print_failures, print_flags, print_table, say
+from adjax.app.options import check_source
 from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
 from adjax.data.clips import ClipTable, count
 from adjax.files import FAILURE_COLUMNS, check_table, write_failures
-from adjax.model.inputs import expand, find_machine
+from adjax.model.inputs import expand
 from adjax.model.keep import load_model
+from adjax.model.machines import find_machine
 from adjax.model.result import NOT_COMPARABLE, Result
 from adjax.model.spec import check_rate
+from adjax.model.vectors import read_vectors
 from adjax.report.folder import COLUMNS, FAILURES, score_writer, write_rows
 from adjax.report.tables import scores_table
 from adjax.types import AdjaxError, DataError, StoreError
@@ -37,8 +40,11 @@ class Score:
 
     model: tyro.conf.Positional[Path]
     """Folder of a model, from `adjax train`."""
-    files: tyro.conf.Positional[tuple[Path, ...]]
+    files: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Recordings, or folders of them."""
+    vectors: Path | None = None
+    """In place of FILES: a table of vectors (see `adjax train --vectors`) with the columns that the model was trained
+    on; all rows are scored, whatever their split."""
     machine: str | None = None
     """Whose recordings these are, as `adjax info` names the machines. Default: by folder and name; the model's only
     machine."""
@@ -64,6 +70,7 @@ def score(command: Score, console: Console) -> Verdict:
     """Score all files, a few at a time."""
     if command.false_alarm_rate is not None:
         check_rate(command.false_alarm_rate)
+    check_source(command)
     model = load_model(command.model)
     if command.false_alarm_rate is not None:
         model = model.with_false_alarm_rate(command.false_alarm_rate)
@@ -78,17 +85,21 @@ def score(command: Score, console: Console) -> Verdict:
         check_table(beside, FAILURE_COLUMNS)
     failures: list[AdjaxError] = []
     files = list(expand(command.files, failures))
-    if not files and not failures:
-        raise DataError("there are no recordings to score; give files, or folders that hold some")
+    vectors = None if command.vectors is None else read_vectors(command.vectors)
+    if vectors is None and not files and not failures:
+        raise DataError(
+            "there are no recordings to score; give files, folders that hold some, or --vectors TABLE"
+        )
     cache = default_folder() if command.cache else None
     worst: Result | None = None
     counts = dict.fromkeys(("normal", "anomalous", "undecided", NOT_COMPARABLE), 0)
     with ExitStack() as stack:
         writer = stack.enter_context(score_writer(command.out)) if command.out else None
         progress = stack.enter_context(make_progress(console))
-        task = progress.add_task("Scoring", total=len(files))
-        for start in range(0, len(files), AT_ONCE):
-            some = files[start : start + AT_ONCE]
+        batches: list[Any] = [files[start : start + AT_ONCE] for start in range(0, len(files), AT_ONCE)]
+        total = len(files) if vectors is None else len(vectors.clips) + len(vectors.failures)
+        task = progress.add_task("Scoring", total=total)
+        for some in batches if vectors is None else [vectors]:
             result = model.score(some, machine=machine, cache=cache)
             failures += result.failures
             if writer:
@@ -96,7 +107,7 @@ def score(command: Score, console: Console) -> Verdict:
             for verdict in result.verdicts:
                 counts[verdict] += 1
             worst = _worst(worst, result)
-            progress.advance(task, len(some))
+            progress.advance(task, len(result.clips) + len(result.failures))
     assert worst is not None or failures
     written = write_failures(beside, tuple(failures)) if command.out else None
     n = sum(counts.values())

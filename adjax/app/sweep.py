@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,14 +14,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from adjax.app.console import draw_all, print_failures, print_notes, print_table, print_understood, say
+from adjax.app.options import UNREAD, check_source
 from adjax.checks import MAX_SEED, check_number, check_seed
 from adjax.data.cache import default_folder
-from adjax.data.clips import read_labels
+from adjax.data.clips import ClipTable, read_labels
 from adjax.data.index import index_folder
 from adjax.detectors.kinds import KINDS
 from adjax.features.recipes import FeatureConfig, FeatureKind, Pooling
+from adjax.model.extraction import ClipFeatures
 from adjax.model.setting_text import parse_setting
 from adjax.model.spec import ModelSpec, ScorePooling, make_spec
+from adjax.model.vectors import config_of, read_vectors, taking
 from adjax.report.figures import save
 from adjax.report.sweep_figures import heat_maps, short
 from adjax.store import own_folder
@@ -29,7 +32,7 @@ from adjax.sweep import Progress as Done
 from adjax.sweep import Sweep, SweepResult, TrialResult, grid, run_sweep, sample
 from adjax.sweep.run import CHUNKS, FAILURES, TABLE
 from adjax.sweep.settings import MAX_TRIALS, sweepable
-from adjax.types import RowDetector, SettingsError
+from adjax.types import DataError, RowDetector, SettingsError
 
 
 def _help() -> str:
@@ -55,8 +58,10 @@ class SweepCommand:
     clip's score), settings.json, and a heat map where there are labels. The same command goes on where it was stopped.
     """
 
-    data: Path
+    data: Path | None = None
     """A tree of recordings with test clips: any DCASE or MIMII layout, or folders of normal and abnormal clips."""
+    vectors: Path | None = None
+    """In place of --data: a table of vectors (see `adjax run --vectors`); settings of recordings are refused."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(help=_help(), metavar="NAME=VALUES")] = ()
     out: Path = Path("runs/sweep")
     """Folder for the results."""
@@ -100,8 +105,8 @@ class SweepCommand:
         usual: Pooling = "none" if isinstance(made, RowDetector) and made.n_context > 1 else "gwrp"
         return make_spec(
             self.model,
-            features={"pooling": self.clip_pooling or usual},
-            standardize=self.standardize,
+            features={"pooling": self.clip_pooling or usual} if self.vectors is None else UNREAD,
+            standardize=self.standardize or self.vectors is not None,
             pooling=self.score_pooling,
             calibration="none",
         )
@@ -110,7 +115,9 @@ class SweepCommand:
         """Dotted name -> values."""
         own = self.base().detectors[0]
         kind = KINDS[own.kind]
-        axes: dict[str, Sequence[Any]] = {"features.kind": self.features, "features.n_mels": self.n_mels}
+        axes: dict[str, Sequence[Any]] = {}
+        if self.vectors is None:
+            axes |= {"features.kind": self.features, "features.n_mels": self.n_mels}
         for gwrp_r in self.gwrp_r:  # also where another pooling leaves it out
             FeatureConfig(gwrp_r=gwrp_r).check()
         if own.features.pooling == "gwrp":
@@ -133,6 +140,7 @@ class SweepCommand:
         Raises:
             SettingsError: a setting out of its range, or that a trial cannot have.
         """
+        check_source(self)
         check_number("memory", self.memory, above=0)
         axes, base = self.axes(), self.base()
         some = grid(base, axes) if self.sample is None else sample(base, axes, self.sample, seed=self.seed)
@@ -142,9 +150,18 @@ class SweepCommand:
 def sweep(command: SweepCommand, console: Console) -> bool:
     """`adjax sweep`; returns whether every trial and clip went well."""
     trials = command.trials()  # checked before anything is read
-    clips = index_folder(command.data, machine_type=command.machine_type)
+    data: ClipTable | ClipFeatures
+    if command.vectors is not None:
+        data = read_vectors(command.vectors, machine_type=command.machine_type)
+        trials = replace(trials, base=taking(trials.base, config_of(data)))
+    elif command.data is not None:
+        data = index_folder(command.data, machine_type=command.machine_type)
+    else:
+        raise DataError("which recordings? give --data FOLDER, or --vectors TABLE")
+    clips = data.clips if isinstance(data, ClipFeatures) else data
     if command.labels is not None:
         clips = clips.with_labels(read_labels(command.labels))
+        data = replace(data, clips=clips) if isinstance(data, ClipFeatures) else clips
     print_understood(console, clips)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -154,7 +171,7 @@ def sweep(command: SweepCommand, console: Console) -> bool:
     )
     with Progress(*columns, console=console) as progress:
         result = run_sweep(
-            clips,
+            data,
             trials,
             command.out,
             cache=default_folder() if command.cache else None,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -19,6 +20,7 @@ from adjax.data.index import index_folder
 from adjax.model.contrast import extract_contrast
 from adjax.model.inputs import extract_for
 from adjax.model.keep import CARD, save_model
+from adjax.model.vectors import as_features, config_of, read_vectors, taking
 from adjax.report.tables import fits_table, thresholds_table
 from adjax.store import LOCK, check_ours, hold
 from adjax.types import DataError, readable
@@ -42,15 +44,18 @@ class Train(ModelOptions):
 def train(command: Train, console: Console) -> bool:
     """Train; returns whether every clip and machine was fine."""
     spec = command.specs([command.model])[command.model]
-    if command.data == Path():
+    source = command.data if command.vectors is None else command.vectors
+    if source == Path():
         raise DataError(
-            "which recordings? give a folder of normal ones: adjax train --data FOLDER --out MODEL"
+            "which recordings? give a folder of normal ones: adjax train --data FOLDER --out MODEL (or --vectors TABLE)"
         )
     check_ours(command.out, "model")
-    everything = index_folder(command.data, machine_type=command.machine_type, seed=command.seed)
+    where: dict[str, Any] = {"machine_type": command.machine_type, "seed": command.seed}
+    vectors = None if command.vectors is None else read_vectors(source, **where)
+    everything = index_folder(source, **where) if vectors is None else vectors.clips
     clips = everything.select(split="train")
     if not len(clips):
-        raise DataError(f"{command.data}: there are no normal training clips; put normal recordings there")
+        raise DataError(f"{source}: there are no normal training clips; put normal recordings there")
     grouping_of(clips, command.group)  # told before the time is spent
     print_understood(console, replace(clips, notes=everything.notes))
     if len(everything) > len(clips):
@@ -61,13 +66,17 @@ def train(command: Train, console: Console) -> bool:
     others = other_types(command, [spec], clips, console)
     with _work_folder(command.out) as work:
         with make_progress(console) as progress:
-            task = progress.add_task("Reading clips, computing features", total=len(clips))
-            features = extract_for(
-                spec,
-                clips,
-                cache=default_folder() if command.cache else None,
-                on_clips=lambda n: progress.update(task, advance=n),
-            )
+            if vectors is not None:
+                spec = taking(spec, config_of(vectors))
+                features = (as_features(vectors, None, None),) * len(spec.detectors)
+            else:
+                task = progress.add_task("Reading clips, computing features", total=len(clips))
+                features = extract_for(
+                    spec,
+                    clips,
+                    cache=default_folder() if command.cache else None,
+                    on_clips=lambda n: progress.update(task, advance=n),
+                )
             (contrast,) = extract_contrast([spec], others, cache=default_folder() if command.cache else None)
             model = fit_with_progress(
                 progress,
@@ -79,7 +88,7 @@ def train(command: Train, console: Console) -> bool:
                 group=command.group,
                 checkpoints=work / TRAINING / "model",
             )
-        model = model.with_about(data=readable(str(command.data)))
+        model = model.with_about(data=readable(str(source)))
         save_model(model, command.out)
         drop_checkpoints(work / TRAINING, "model", clips)
     print_table(console, fits_table("Fits", model.record.fits))
@@ -87,10 +96,11 @@ def train(command: Train, console: Console) -> bool:
         print_table(console, thresholds_table(model))
     notes = [*model.record.notes, *([model.caution] if model.caution else [])]
     print_notes(console, notes, model.record.held_out)
-    failures = [*map(str, everything.rejected), *map(str, model.record.failures)]
-    print_failures(console, failures, f"all in {command.out / CARD}")
+    failures = dict.fromkeys(map(str, (*everything.rejected, *model.record.failures)))
+    print_failures(console, list(failures), f"all in {command.out / CARD}")
     say(console, f"The model of {count(len(model.machines), 'machine')} is in {command.out}.")
-    say(console, f"Next: adjax score {command.out} FILES-OR-FOLDERS, adjax info {command.out}", style="green")
+    new = "FILES-OR-FOLDERS" if vectors is None else "--vectors TABLE"
+    say(console, f"Next: adjax score {command.out} {new}, adjax info {command.out}", style="green")
     return not failures
 
 

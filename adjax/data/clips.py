@@ -59,6 +59,7 @@ class Clip:
         attributes: the rest of a 2021+ name, for example "vel_6"; otherwise "".
         key: its name among the clips of its machine and split, where that is not the file's own: the path below
             the machine's folder, for example "2024-05-01/rec 3.wav".
+        row: its row in a table of vectors, whose rows come in recording order; None: it is a file of its own.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class Clip:
     label: int | None = None
     attributes: str = ""
     key: str = ""
+    row: int | None = None
 
     @property
     def machine(self) -> MachineId:
@@ -152,6 +154,10 @@ class ClipTable:
         return ClipTable(
             tuple(clip for clip in self.clips if all(getattr(clip, f) == v for f, v in wanted.items()))
         )
+
+    def of_machine(self, machine: MachineId) -> ClipTable:
+        """The rows of one machine."""
+        return self.select(machine_type=machine.machine_type, machine_id=machine.machine_id)
 
     def with_labels(self, labels: Mapping[str, int]) -> ClipTable:
         """Attach labels to test clips, such as those published after a challenge.

@@ -81,7 +81,7 @@ def index_folder(
         rejected = [e for e in rejected if others.isdisjoint(map(canonical_type, Path(e.path).parts))]
     _check_one_source(found)
     clips = [clip.clip for clip in found if clip.kind != "raw"]
-    clips += _split_raw([clip.clip for clip in found if clip.kind == "raw"], seed)
+    clips += split_by_label([clip.clip for clip in found if clip.kind == "raw"], seed)
     clips.sort(key=lambda c: (c.machine_type, c.machine_id, c.split == "test", c.name))
     return ClipTable(tuple(clips), tuple(rejected), tuple(notes))
 
@@ -220,8 +220,8 @@ def _check_one_source(found: list[Found]) -> None:
             raise DataError(f"{other} and {clip.path} have the same machine, split and name; {remedy}")
 
 
-def _split_raw(clips: list[Clip], seed: int) -> list[Clip]:
-    """Give clips of normal and abnormal folders their split, machine by machine."""
+def split_by_label(clips: list[Clip], seed: int) -> list[Clip]:
+    """Give clips with labels and without split one, machine by machine; see `index_folder`."""
     machines: dict[tuple[str, str], list[Clip]] = {}
     for clip in clips:
         machines.setdefault((clip.machine_type, clip.machine_id), []).append(clip)

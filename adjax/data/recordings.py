@@ -163,8 +163,8 @@ def read_groups(
 def recording_order(clips: Sequence[Clip]) -> np.ndarray:
     """The order in which clips were recorded, as far as their names tell.
 
-    By machine type and id; then by time, if all names of the machine hold a date; then by name, in which numbers
-    count as numbers ("rec 9" comes before "rec 10").
+    By machine type and id; then by time, if all names of the machine hold a date; then by row, in a table of vectors;
+    then by name, in which numbers count as numbers ("rec 9" comes before "rec 10").
 
     Returns:
         (n_clips,) int64: row numbers, so that `[clips[i] for i in order]` is in order.
@@ -191,6 +191,7 @@ def _in_order(clips: Sequence[Clip], rows: list[int]) -> list[int]:
         rows,
         key=lambda row: (
             times.get(row, datetime.min),
+            -1 if (place := clips[row].row) is None else place,
             _natural(texts[row]),
             texts[row],
             str(clips[row].path),

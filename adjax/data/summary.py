@@ -12,7 +12,9 @@ from adjax.data.audio import AudioInfo, read_info
 from adjax.data.clips import Clip, ClipTable, count
 from adjax.types import ClipError
 
-Header = AudioInfo | ClipError  # what a file's header says, or why it cannot be used
+Header = (
+    AudioInfo | ClipError | None
+)  # what a file's header says, or why it cannot be used; None: there is no file
 
 _AT_ONCE = 64  # headers a task: a task each would cost as much as reading it
 
@@ -87,7 +89,7 @@ def read_headers(clips: Sequence[Clip] | ClipTable, *, n_threads: int | None = N
 
     def header(clip: Clip) -> Header:
         try:
-            return read_info(clip.path)
+            return read_info(clip.path) if clip.row is None else None
         except ClipError as error:
             return error
 
@@ -122,7 +124,8 @@ def lines(machines: Sequence[MachineSummary]) -> list[str]:
         train = count(sum(machine.n_train for machine in machines), "training clip")
         test = count(sum(machine.n_test for machine in machines), "test clip")
         seconds = sum(machine.seconds for machine in machines)
-        out.append(f"{len(machines)} machines: {train}, {test}, {_time(seconds)} in all")
+        time = f", {_time(seconds)} in all" if seconds else ""
+        out.append(f"{len(machines)} machines: {train}, {test}{time}")
     return out
 
 
@@ -137,7 +140,7 @@ def _summary(machine_type: str, machine_id: str, rows: list[tuple[Clip, Header]]
         n_test=len(test),
         n_normal=sum(clip.label == 0 for clip in test),
         n_anomalous=sum(clip.label == 1 for clip in test),
-        n_unreadable=len(rows) - len(infos),
+        n_unreadable=sum(isinstance(header, ClipError) for _, header in rows),
         seconds=sum(lengths),
         shortest=min(lengths, default=0.0),
         longest=max(lengths, default=0.0),

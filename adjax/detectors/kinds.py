@@ -24,10 +24,13 @@ MODULES: dict[str, Any] = {
     "gaussians": "adjax.detectors.gaussians",
     "gmm": "adjax.detectors.gmm.kind",
     "autoencoder": "adjax.detectors.autoencoder.kind",
+    "joint": "adjax.detectors.joint",
     "neighbours": "adjax.detectors.neighbours",
     "identity": "adjax.detectors.identity",
 }
 KINDS = Kinds(MODULES)
+# What "auto" fuses: kinds that hear different faults and need neither labels nor long training.
+AUTO_KINDS = ("gaussians", "joint", "neighbours")
 
 
 def kind_of(name: str) -> Kind:

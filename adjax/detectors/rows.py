@@ -1,4 +1,4 @@
-"""Walking over the rows of a large array in blocks, so that nothing of size rows x components exists at once."""
+"""Rows of a large array: in blocks, so that nothing of size rows x components exists at once, and by machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
+
+from adjax.checks import unit_weights
+from adjax.types import Training
 
 
 def fold_rows(
@@ -108,3 +111,19 @@ def weighted_mean(x: Array, weight: Array, block_size: int) -> Array:
 
     first = mean_of_deviations(jnp.zeros(x.shape[1], x.dtype))
     return first + mean_of_deviations(first)
+
+
+def by_machine(training: Training) -> tuple[Array, Array]:
+    """(n_machines, n, d) rows of each machine, 0 where there is none, and (n_machines, n) bool where there is one.
+
+    A row of weight 0 is not there. n is as large as `Training.members` says, without it as large as all rows.
+    """
+    n_machines, n_rows = training.seed.shape[0], training.rows.shape[0]
+    members = training.members
+    if members is None:
+        members = jnp.broadcast_to(jnp.arange(n_rows), (n_machines, n_rows))
+    weight = unit_weights(training.weight).at[members].get(mode="fill", fill_value=0)
+    owner = training.machine[training.clip].at[members].get(mode="fill", fill_value=-1)
+    present = (weight > 0) & (owner == jnp.arange(n_machines)[:, None])
+    rows = training.rows.at[members].get(mode="fill", fill_value=0)
+    return jnp.where(present[:, :, None], rows, 0), present

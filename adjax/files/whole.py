@@ -150,15 +150,24 @@ def sha256(path: Path) -> str:
 
 
 def read_text(path: Path, *, errors: str = "strict") -> str:
-    """The text of a regular file, UTF-8 with or without a byte-order mark; a pipe or device may never end.
+    """The text of a regular file, UTF-8 with or without a byte-order mark.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
         UnicodeDecodeError: it is no text.
     """
+    check_regular(path)
+    return Path(path).read_text(encoding="utf-8-sig", errors=errors)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no regular file: a pipe or device may never end.
+
+    Raises:
+        OSError: it is none, or not there.
+    """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "it is a pipe, a device or a folder; give a file", str(path))
-    return Path(path).read_text(encoding="utf-8-sig", errors=errors)
 
 
 def sync_file(path: Path) -> None:

@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from adjax.data.recordings import group_clips
 from adjax.model.fit import FALSE_ALARM_RATE, fit_model
 from adjax.model.inputs import gather
 from adjax.model.keep import load_model as load
 from adjax.model.model import Model
-from adjax.model.spec import AUTO, VectorConfig, make_spec
+from adjax.model.spec import AUTO, make_spec
+from adjax.model.vectors import as_array, as_features, config_of, is_vectors
 
 __all__ = ["fit", "load"]
 
@@ -37,7 +36,8 @@ def fit(
 
     Args:
         what: a folder (see `index_folder`), files, a `ClipTable`; a list of (n_samples,) float arrays in [-1, 1]; or
-            (n_clips, n_features) vectors, one row for each clip.
+            vectors, one row for each clip: an (n_clips, n_features) array, a table (CSV, NPZ, Parquet), or what
+            `read_vectors` has read of one. Test clips among them are left alone.
         model: "auto", a kind of detector, a recipe ("autoencoder:2023"), or several ("auto+gmm").
         machine: whose clips these are, such as "pump" or "pump/left": a name, or one for each clip. None: what a
             folder's layout says, else one machine.
@@ -51,13 +51,13 @@ def fit(
 
     Raises:
         SettingsError: settings or input that make no sense.
-        DataError: there are no recordings.
+        DataError: there are no recordings, or a table cannot be used.
         FitError: not one machine can be fitted.
     """
-    vectors = isinstance(what, np.ndarray) and what.ndim == 2
-    if vectors:
-        others.setdefault("features", VectorConfig(what.shape[1]))
-        others.setdefault("standardize", True)  # numbers from elsewhere have any scale
+    what = as_array(what)
+    if is_vectors(what):
+        what = as_features(what, machine, None)
+        others.setdefault("features", config_of(what))
     spec = make_spec(model, settings=settings, **others)
     features, errors = gather(spec, what, machine=machine, sr=sr, cache=cache)
     if group is None or isinstance(group, str):

@@ -6,8 +6,8 @@ et al. 2005; with folds cross-conformal, Vovk 2015): of normal clips like those,
 of p or less. So n held-out clips cannot say less than 1/(n + 1); beyond them an exponential tail goes on, and is
 marked as extrapolated.
 
-The parts of one detector speak by the loudest of them: each then has about the same rate of false alarms, and a fault need
-show in only one. Several detectors add up their evidence (`adjax.model.evidence`).
+The parts of one detector speak by the loudest of them: each then has about the same rate of false alarms, and a fault
+need show in only one. Several detectors add up their evidence (`adjax.model.evidence`).
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def calibrate(
     count = np.array([len(own) for own in parts], np.int32)
     numbers = (centre, spread, part_scores, scores, count, tail, part_tail, false_alarm_rate)
     leaves: list[Any] = [x if x is count else np.asarray(x, np.float32) for x in numbers]
-    return Calibration(*leaves, evidence), held_out
+    return Calibration(*leaves)._replace(evidence=evidence), held_out
 
 
 def _upper_squares(parts: np.ndarray, centre: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from adjax.model.lanes import Lane
 from adjax.model.scopes import looks_beyond
 from adjax.model.spec import DetectorSpec, ModelSpec
 from adjax.model.usable import finite_clips
+from adjax.model.vectors import align
 from adjax.types import MachineId, SettingsError
 
 
@@ -31,6 +32,7 @@ def contrasts_of(
 
     Raises:
         SettingsError: other numbers than the detector takes, or a machine that the model judges.
+        DataError: vectors with other columns.
     """
     if contrast is None or isinstance(contrast, ClipFeatures):
         contrast = [contrast] * len(spec.detectors)
@@ -45,11 +47,7 @@ def contrasts_of(
         if given is None or not looks_beyond(own):
             found.append(None)
             continue
-        if given.rows.shape[1] != own.features.n_features:
-            raise SettingsError(
-                f"the {own.kind} takes rows of {own.features.n_features} numbers, those of contrast have "
-                f"{given.rows.shape[1]}: extract them with the model's own front_ends"
-            )
+        given = align(given, own)
         if both := set(given.clips.machines) & set(machines):
             raise SettingsError(
                 f"{min(both).label} is among the machines to judge and in contrast: leave it out of one of them"
@@ -69,7 +67,7 @@ def contrasts_of(
 
 def extract_contrast(
     specs: Sequence[ModelSpec],
-    clips: ClipTable | None,
+    clips: ClipTable | ClipFeatures | None,
     *,
     cache: Path | None = None,
 ) -> list[tuple[ClipFeatures | None, ...]]:
@@ -80,8 +78,11 @@ def extract_contrast(
     found: dict[FeatureConfig, ClipFeatures] = {}
 
     def of(spec: ModelSpec, own: DetectorSpec) -> ClipFeatures | None:
-        if clips is None or not looks_beyond(own) or not isinstance(own.features, FeatureConfig):
+        if clips is None or not looks_beyond(own):
             return None
+        if isinstance(clips, ClipFeatures):  # vectors
+            return clips
+        assert isinstance(own.features, FeatureConfig)
         if own.features not in found:
             found[own.features] = extract(
                 clips, own.features, channel=spec.channel, cache=cache, none_is_fine=True

@@ -41,6 +41,7 @@ class ClipFeatures:
         failures: the clips that could not be read.
         notes: what was done to the clips on the way (resampled, a channel taken).
         infos: what the recording of each clip looks like, aligned with `clips`; () where no file was read.
+        columns: (n_features,) names of the numbers, of vectors from elsewhere; () where nobody has named them.
     """
 
     clips: ClipTable
@@ -49,6 +50,7 @@ class ClipFeatures:
     failures: tuple[ClipError, ...] = ()
     notes: tuple[str, ...] = ()
     infos: tuple[ClipInfo, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def where(self, keep: Callable[[Clip], bool]) -> ClipFeatures:
         """The clips that `keep` chooses; their rows are not copied where they lie together."""
@@ -76,7 +78,8 @@ class ClipFeatures:
             pieces = [self.rows[self.offsets[i] : self.offsets[i + 1]] for i in chosen]
             rows = np.concatenate([self.rows[:0], *pieces])
         infos = tuple(self.infos[i] for i in chosen) if self.infos else ()
-        return ClipFeatures(ClipTable(tuple(self.clips[i] for i in chosen)), rows, offsets, infos=infos)
+        clips = ClipTable(tuple(self.clips[i] for i in chosen))
+        return ClipFeatures(clips, rows, offsets, infos=infos, columns=self.columns)
 
 
 def extract(

@@ -22,6 +22,7 @@ from adjax.model.scopes import with_enough
 from adjax.model.score import DetectorParams, ModelParams
 from adjax.model.spec import ModelSpec, check_rate
 from adjax.model.usable import profiles_of, usable_clips
+from adjax.model.vectors import align
 from adjax.types import AdjaxError, FitError, MachineId, SettingsError, of_machines
 
 FALSE_ALARM_RATE = 0.05
@@ -57,6 +58,7 @@ def fit_model(
 
     Raises:
         SettingsError: settings out of range, or that contradict each other or the data.
+        DataError: vectors with other columns than the specification's.
         FitError: not one machine can be fitted.
         StoreError: the checkpoints are those of a fit with other settings, data or versions, another run is writing
             there, or they cannot be written.
@@ -68,12 +70,7 @@ def fit_model(
         raise SettingsError(
             f"{len(every)} sets of features for {len(spec.detectors)} detectors: give one for each"
         )
-    for detector, features in zip(spec.detectors, every, strict=True):
-        if features.rows.shape[1] != detector.features.n_features:
-            raise SettingsError(
-                f"the {detector.kind} takes rows of {detector.features.n_features} numbers, these have "
-                f"{features.rows.shape[1]}: extract them with the model's own front_ends"
-            )
+    every = [align(own, detector) for detector, own in zip(spec.detectors, every, strict=True)]
     failures: list[AdjaxError] = list(dict.fromkeys(error for own in every for error in own.failures))
     group = np.arange(len(every[0].clips)) if group is None else np.asarray(group)
     every, group, findings = usable_clips(spec, every, group, failures)

@@ -109,6 +109,8 @@ def fit_detector(
     status = np.zeros(len(models), np.int64)
     # What sees several machines may keep their clips: one of its lanes at a time, the model first.
     portions = [[lane] for lane in reversed(lanes)] if isinstance(own.make(), Detector) else [lanes]
+    # Of the machine that has most, in all groups: their parameters are stacked.
+    most = max(int(np.diff(features.offsets)[model[machine] == i].sum()) for i in range(len(models)))
     collected: list[Any] = []
     fitted: list[int] = []
     fits, remarks = [], []
@@ -127,7 +129,7 @@ def fit_detector(
         some = [[lane.of(chosen) for lane in portion] for portion in portions]
         held_out = parts if spec.calibration != "none" else None
         try:
-            found = _fit_portions(own, key, group, names, inside, some, options, chosen, held_out)
+            found = _fit_portions(own, key, group, names, inside, some, options, most, chosen, held_out)
         except FitError as error:
             failures.append(error)
             status[members] = _FAILED
@@ -196,13 +198,14 @@ def _fit_portions(
     inside: np.ndarray,
     portions: Sequence[Sequence[Lane]],
     options: EngineOptions,
+    most: int,
     chosen: np.ndarray,
     parts: np.ndarray | None,
 ) -> GroupFit:
     """Fit a group's lanes, portion by portion, score what each left out, and keep the first portion's fits."""
     first = None
     for lanes in portions:
-        found = fit_group(spec, key, group, machines, inside, lanes, options)
+        found = fit_group(spec, key, group, machines, inside, lanes, options, most)
         if parts is not None:
             _score_held_out(spec, found, group, inside, lanes, chosen, parts)
         first = found if first is None else first

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +14,15 @@ from adjax.data.audio import check_peak
 from adjax.data.clips import Clip, ClipTable, Split
 from adjax.data.descriptors import ClipInfo, describe_file, describe_sound
 from adjax.data.index import index_folder, list_audio
-from adjax.data.layouts import canonical_type
 from adjax.data.rates import resample
+from adjax.data.vector_files import is_table
+from adjax.data.vectors import LONE
 from adjax.features.recipes import FeatureConfig
 from adjax.model.extraction import ClipFeatures, compiled_features, extract
-from adjax.model.spec import ModelSpec, VectorConfig
-from adjax.types import AdjaxError, ClipBatch, ClipError, DataError, MachineId, SettingsError, readable
+from adjax.model.machines import clip_of, machines_of
+from adjax.model.spec import ModelSpec
+from adjax.model.vectors import as_array, as_features, check_splits, paths_of, takes_vectors
+from adjax.types import AdjaxError, ClipBatch, ClipError, DataError, MachineId, SettingsError
 
 Features = tuple[ClipFeatures, ...]
 
@@ -50,8 +52,11 @@ def gather(
         SettingsError: input that the model does not take, or a machine that it does not know.
         DataError: a folder without recordings, or not one clip for training.
     """
-    if isinstance(what, ClipFeatures):
-        return (what,) * len(spec.detectors), ()
+    what = as_array(what)
+    if isinstance(what, ClipFeatures) or takes_vectors(spec) or is_table(what):
+        if is_table(what) and not takes_vectors(spec):
+            raise SettingsError(f"{what}: is a table of vectors; this model takes recordings")
+        return (as_features(what, machine, known),) * len(spec.detectors), ()
     if not isinstance(what, (str, os.PathLike, Sequence, np.ndarray, ClipTable)):
         raise SettingsError(
             f"a {type(what).__name__} is nothing to listen to: give a folder, files, a ClipTable, or arrays"
@@ -60,27 +65,20 @@ def gather(
         isinstance(one, np.ndarray) and np.iscomplexobj(one)
         for one in (what if isinstance(what, list | tuple) else [what])
     ):
-        raise SettingsError("complex numbers are no sound and no vector of a clip: give real ones")
-    if isinstance(what, (str, os.PathLike)) or (
-        not isinstance(what, (np.ndarray, ClipTable))
-        and len(what)
-        and all(isinstance(one, (str, os.PathLike)) for one in what)
-    ):
-        paths = [Path(what)] if isinstance(what, (str, os.PathLike)) else [Path(one) for one in what]
+        raise SettingsError("complex numbers are no sound: give real ones")
+    errors: list[AdjaxError] = []
+    if paths := paths_of(what):
         table, errors = _table_of(paths, machine, known)
         what = ClipTable(tuple(table))
-    else:
-        errors = []
+    elif isinstance(what, ClipTable) and known is None:
+        what = replace(what, clips=tuple(clip for clip in what if clip.split != "test"))
     if isinstance(what, ClipTable):
         errors += what.rejected
         found = extract_for(spec, what, cache=cache, on_clips=on_clips, none_is_fine=known is not None)
         return found, tuple(errors)
     split: Split = "train" if known is None else ""
-    if all(isinstance(front_end, VectorConfig) for front_end in spec.front_ends):
-        vectors = _vectors(spec, what, _machines(machine, known, len(what)), split)
-        return (vectors,) * len(spec.detectors), ()
     sounds = list(what)
-    return _of_sounds(spec, sounds, _machines(machine, known, len(sounds)), sr, split), ()
+    return _of_sounds(spec, sounds, machines_of(machine, known, len(sounds)), sr, split), ()
 
 
 def extract_for(
@@ -125,74 +123,11 @@ def extract_splits(
     Raises:
         DataError: there are no training or no test clips, or none of them can be read.
     """
-    parts = {split: clips.select(split=split) for split in ("train", "test")}
-    for split, part in parts.items():
-        if not len(part):
-            raise DataError(f"there are no {split} clips; a data set needs normal train clips and test clips")
-    train, test = (extract_for(spec, part, cache=cache, on_clips=on_clips) for part in parts.values())
+    check_splits(clips)
+    parts = (clips.select(split="train"), clips.select(split="test"))
+    train, test = (extract_for(spec, part, cache=cache, on_clips=on_clips) for part in parts)
     rejected = tuple(replace(own, failures=(*clips.rejected, *own.failures)) for own in train)
     return rejected, test
-
-
-def machine_of(name: Any) -> MachineId:
-    """A machine from its name: "pump", "pump/left", or (type, id)."""
-    if isinstance(name, str):
-        machine_type, _, machine_id = name.partition("/")
-        return MachineId(machine_type, machine_id)
-    return MachineId(*name)
-
-
-def find_machine(known: Sequence[MachineId], name: str) -> MachineId:
-    """The machine of that name: "slider id_00", or its id where only one has it.
-
-    Raises:
-        SettingsError: there is none, or several.
-    """
-    found = [m for m in known if name in (m.label, m.machine_id, "/".join(m))]
-    if len(found) != 1:
-        names = ", ".join(m.label for m in known[:20])
-        raise SettingsError(
-            f"machine {name!r}: {'several' if found else 'no'} machines of that name; there are {names}"
-        )
-    return found[0]
-
-
-def clip_of(known: Sequence[MachineId], path: Path, machine: MachineId | None) -> Clip:
-    """A file as a clip of a machine: the one that was named, the only known one, or what folders and name say.
-
-    Raises:
-        ClipError: they fit no known machine, or several.
-    """
-    if machine is not None or len(known) == 1:
-        return Clip(path, *(machine or known[0]), key=readable(path.name))
-    folders = [readable(folder) for folder in path.absolute().parent.parts]
-    types = {canonical_type(folder) for folder in folders}
-    several_types = len({one.machine_type for one in known}) > 1
-    found = [
-        one
-        for one in known
-        if _says_id(one.machine_id, folders, readable(path.stem))
-        and (one.machine_type in types or not (several_types or one.machine_id in ("", ".")))
-    ]
-    longest = max((len(one.machine_id) for one in found), default=0)
-    best = [one for one in found if len(one.machine_id) == longest]
-    if len(best) != 1:
-        names = ", ".join(one.label for one in known[:8])
-        raise ClipError(
-            path,
-            f"its name and folders do not tell which machine it is of; say --machine NAME, one of: {names}"
-            + (", ..." if len(known) > 8 else ""),
-        )
-    return Clip(path, *best[0], key=readable(path.name))
-
-
-def _says_id(machine_id: str, folders: list[str], stem: str) -> bool:
-    """Whether folders or name hold a machine's id: "id_00" in the name, "hall 1/pump 2" as folders."""
-    if machine_id in ("", "."):
-        return True
-    parts = machine_id.split("/")
-    inside = any(folders[i : i + len(parts)] == parts for i in range(len(folders)))
-    return inside or re.search(rf"(?<![0-9A-Za-z]){re.escape(machine_id)}(?![0-9A-Za-z])", stem) is not None
 
 
 def _table_of(
@@ -204,14 +139,12 @@ def _table_of(
         table = index_folder(paths[0])
         return list(table.select(split="train")), list(table.rejected)
     files = list(expand(paths, errors))
-    named = None if machine is None else _machines(machine, known, len(files))
+    named = None if machine is None else machines_of(machine, known, len(files))
     clips = []
     for i, path in enumerate(files):
         try:
             if known is None:
-                clips.append(
-                    Clip(path, *(named[i] if named else MachineId("machine")), split="train", label=0)
-                )
+                clips.append(Clip(path, *(named[i] if named else LONE), split="train", label=0))
             else:
                 clips.append(clip_of(known, path, named[i] if named else None))
         except ClipError as error:
@@ -231,39 +164,6 @@ def expand(paths: Sequence[Path], errors: list[AdjaxError]) -> Iterator[Path]:
             yield from inside
         else:
             yield path
-
-
-def _machines(machine: Any, known: Sequence[MachineId] | None, n: int) -> list[MachineId]:
-    """One for each of n clips."""
-    if machine is None:
-        if known is not None and len(known) > 1:
-            names = ", ".join(one.label for one in known[:8])
-            raise SettingsError(f"whose clips are these? give machine=NAME, one of: {names}")
-        return [known[0] if known else MachineId("machine")] * n
-    if isinstance(machine, (str, MachineId)):
-        machine = [machine] * n
-    if len(machine) != n:
-        raise SettingsError(f"{len(machine)} machines for {n} clips: give one name, or one for each clip")
-    if known is None:
-        return [machine_of(one) for one in machine]
-    return [
-        one if one in known else find_machine(known, one if isinstance(one, str) else "/".join(one))
-        for one in machine
-    ]
-
-
-def _vectors(spec: ModelSpec, what: Any, machines: list[MachineId], split: Split) -> ClipFeatures:
-    rows = np.asarray(what, np.float32)
-    wanted = spec.front_ends[0].n_features
-    if rows.ndim != 2 or rows.shape[1] != wanted:
-        raise SettingsError(
-            f"vectors of shape {rows.shape}: this model takes (n_clips, {wanted}), one row for each clip"
-        )
-    clips = [
-        Clip(Path(f"vector {i}"), *own, split=split, label=0 if split else None, key=f"vector {i}")
-        for i, own in enumerate(machines)
-    ]
-    return ClipFeatures(ClipTable(tuple(clips)), rows, np.arange(len(rows) + 1))
 
 
 def _of_sounds(

@@ -78,6 +78,7 @@ def fit_group(
     machine: np.ndarray,
     lanes: Sequence[Lane],
     options: EngineOptions,
+    most: int = 0,
 ) -> GroupFit:
     """Fit all lanes of one group.
 
@@ -89,6 +90,7 @@ def fit_group(
         machine: (n_clips,) int, whose each clip is.
         lanes: what to leave out.
         options: see `EngineOptions`.
+        most: see `members_of`.
 
     Raises:
         FitError: fewer rows than the detector needs.
@@ -108,7 +110,7 @@ def fit_group(
     domain = domain_of_clips(features.clips)
     options = options._replace(domain=domain[clip])
     seeds = np.array([name.seed for name in machines], np.uint32)
-    members = members_of(np.where(real > 0, owner, -1), len(machines))
+    members = members_of(np.where(real > 0, owner, -1), len(machines), most)
     training = Training(rows, kept, clip, machine.astype(np.int32), domain, seeds, members)
     if spec.standardize:  # each lane by the clips that it sees
         parts = [

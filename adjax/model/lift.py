@@ -96,15 +96,16 @@ def window_starts(clip: Any, weight: Any, n_context: int) -> Any:
     return weight * xp.pad(whole, (0, last)).astype(weight.dtype)
 
 
-def members_of(owner: np.ndarray, n_machines: int) -> np.ndarray:
+def members_of(owner: np.ndarray, n_machines: int, most: int = 0) -> np.ndarray:
     """`Training.members`.
 
     Args:
         owner: (n_rows,) int, whose each row is; another number for padding.
         n_machines: how many there are.
+        most: rows of a machine that there is room for, at least: so that fits of several types have one shape.
     """
     own = [np.flatnonzero(owner == number) for number in range(n_machines)]
-    found = np.full((n_machines, max(map(len, own))), len(owner), np.int32)
+    found = np.full((n_machines, max(most, *map(len, own))), len(owner), np.int32)
     for number, places in enumerate(own):
         found[number, : len(places)] = places
     return found

@@ -19,6 +19,7 @@ from adjax.model.record import Record
 from adjax.model.result import UNDECIDED, Result
 from adjax.model.score import ModelParams, judge_clips, parts_of_clips
 from adjax.model.spec import ModelSpec, check_rate
+from adjax.model.vectors import align, takes_vectors
 from adjax.types import AdjaxError, ClipError, FitError, MachineId, SettingsError
 
 RATES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # of the table of false alarms
@@ -144,8 +145,9 @@ class Model:
         A clip that cannot be scored is in `Result.failures`, and has no score.
 
         Args:
-            what: a file, a folder, several of them, a `ClipTable`; a list of (n_samples,) arrays; or (n_clips,
-                n_features) vectors for a model of vectors.
+            what: a file, a folder, several of them, a `ClipTable`; a list of (n_samples,) arrays; or for a model of
+                vectors (n_clips, n_features) numbers, a table (see `read_vectors`), or features. All rows of a table
+                are scored, whatever their split.
             machine: whose clips these are (a name, or one for each clip). None: by folders and names of files; the
                 model's only machine.
             sr: rate of arrays in Hz; None: the model's.
@@ -154,7 +156,7 @@ class Model:
 
         Raises:
             SettingsError: a machine that the model does not know, or input that it does not take.
-            DataError: a folder without recordings.
+            DataError: a folder without recordings, a table that cannot be used, or one with other columns.
         """
         features, strangers = gather(
             self.spec, what, machine=machine, known=self.machines, sr=sr, cache=cache, on_clips=on_clips
@@ -177,10 +179,15 @@ class Model:
         """Score clips whose features are at hand: one for all detectors, or one for each.
 
         A clip that cannot be scored is in `Result.failures`, and has no score.
+
+        Raises:
+            DataError: vectors with other columns than the model's.
+            SettingsError: rows of another width.
         """
         every = (
             [features] * len(self.spec.detectors) if isinstance(features, ClipFeatures) else list(features)
         )
+        every = [align(own, detector) for detector, own in zip(self.spec.detectors, every, strict=True)]
         failures: list[AdjaxError] = list(dict.fromkeys(error for own in every for error in own.failures))
         notes = tuple(dict.fromkeys(note for own in every for note in own.notes))
         clips = every[0].clips
@@ -206,10 +213,6 @@ class Model:
         parts = np.full((len(clips), len(self.part_names)), np.nan, np.float32)
         column = 0
         for spec, params, own in zip(self.spec.detectors, self.params.detectors, every, strict=True):
-            if own.rows.shape[1] != spec.features.n_features:
-                raise SettingsError(
-                    f"the {spec.kind} takes rows of {spec.features.n_features} numbers, not {own.rows.shape[1]}"
-                )
             width = len(make_detector(spec).parts)
             for number in np.unique(place[place >= 0]):
                 chosen = np.flatnonzero(place == number)
@@ -229,6 +232,8 @@ class Model:
                 reason = f"{n_rows[:, i].min()} frames are too few for a score; give a longer clip"
             else:
                 reason = "its score is not finite: scale the samples to [-1, 1], as those of the training"
+                if takes_vectors(self.spec):
+                    reason = "its score is not finite: its numbers are too far from those of the training"
             failures.append(ClipError(clips[i].path, reason))
         return self._result(
             every[0].at(np.flatnonzero(good).tolist()), place[good], parts[good], failures, notes

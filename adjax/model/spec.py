@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from adjax.checks import check_fields, check_number, check_seed, shown
 from adjax.data.audio import MAX_SR, MIN_SR, Channel
-from adjax.detectors.kinds import KINDS, kind_of
+from adjax.detectors.kinds import AUTO_KINDS, KINDS, kind_of
 from adjax.features.recipes import FeatureConfig
 from adjax.types import Detector, Kind, RowDetector, SettingsError
 
@@ -29,10 +29,17 @@ class VectorConfig:
     Attributes:
         n_features: columns.
         pooling: "none" where a clip may have several rows, else "vector": one row for each clip.
+        columns: their names, by which those of later tables are put in order; (): they have none.
     """
 
     n_features: int
     pooling: Literal["none", "vector"] = "vector"
+    columns: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        names = self.columns
+        names = names if len(names) <= 6 else (*names[:3], "...", names[-1])
+        return f"{self.n_features} columns of vectors" + (f": {', '.join(names)}" if names else "")
 
     def check(self) -> VectorConfig:
         """Itself.
@@ -42,6 +49,10 @@ class VectorConfig:
         """
         check_fields(self)
         check_number("n_features", self.n_features, low=1, whole=True)
+        if self.columns and not len(self.columns) == len({*self.columns}) == self.n_features:
+            raise SettingsError(
+                f"columns={shown(self.columns)}: give {self.n_features} different names, or none"
+            )
         return self
 
 
@@ -150,7 +161,7 @@ class ModelSpec:
             detector.features.check()
         if self.fusion == "fisher" and self.calibration == "none" and len(self.detectors) > 1:
             raise SettingsError(
-                "fusion='fisher' adds up p-values, which only a calibrated model has: calibrate, or take 'max' or 'mean'"
+                "fusion='fisher' adds up p-values, which only a calibrated model has; calibrate it, or take 'max'"
             )
         return self
 
@@ -177,7 +188,22 @@ def names() -> tuple[str, ...]:
 
 def everything(contrast: Contrast = "all") -> tuple[str, ...]:
     """Names of models that together have every kind: "auto" and the kinds that are not in it; see `make_spec`."""
-    return (AUTO, *(name for name in list(KINDS)[1:] if contrast != "none" or not _tells_apart(KINDS[name])))
+    others = [name for name in KINDS if name not in AUTO_KINDS]
+    return (AUTO, *(name for name in others if contrast != "none" or not _tells_apart(KINDS[name])))
+
+
+def kinds_of(name: str, *, vectors: bool = False) -> tuple[str, ...]:
+    """Kinds and recipes that a name stands for: those joined by "+", and what "auto" fuses.
+
+    Args:
+        name: see `make_spec`.
+        vectors: of numbers from elsewhere, which have no views: what looks at views is not in "auto" then.
+    """
+    found: list[str] = []
+    for one in name.split("+"):
+        auto = [kind for kind in AUTO_KINDS if not (vectors and KINDS[kind].rows == "views")]
+        found += auto if one == AUTO else [one]
+    return tuple(found)
 
 
 def make_spec(
@@ -196,7 +222,8 @@ def make_spec(
         features: the front end, or the fields to change in the kind's or recipe's own.
         contrast: for kinds that tell machines apart: "all" machines in the data, or those of one "type"; "none" leaves
             such kinds out. A setting of that name goes before "all" and "type".
-        **others: fields of `ModelSpec` and `DetectorSpec`.
+        **others: fields of `ModelSpec` and `DetectorSpec`. Vectors are standardized unless `standardize` is False,
+            or the kind scales them itself.
 
     Raises:
         SettingsError: an unknown name or field, or settings that contradict each other.
@@ -205,7 +232,8 @@ def make_spec(
     used: set[str] = set()
     of_detector = {f.name for f in dataclasses.fields(DetectorSpec)} & others.keys()
     own = {key: others.pop(key) for key in of_detector}
-    detectors = tuple(_detector(one, wanted, used, features, own) for one in name.split("+"))
+    vectors = isinstance(features, VectorConfig)
+    detectors = tuple(_detector(one, wanted, used, features, own) for one in kinds_of(name, vectors=vectors))
     if unknown := wanted.keys() - used:
         fields = sorted({f for d in detectors for f in _fields(kind_of(d.kind))})
         raise SettingsError(f"{name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(fields)}")
@@ -261,7 +289,7 @@ def _detector(
     features: FeatureConfig | VectorConfig | Mapping[str, Any] | None,
     own: Mapping[str, Any],
 ) -> DetectorSpec:
-    kind_name, _, recipe = (next(iter(KINDS)) if name == AUTO else name).partition(":")
+    kind_name, _, recipe = name.partition(":")
     if kind_name not in KINDS or (recipe and recipe not in KINDS[kind_name].recipes):
         raise SettingsError(f"there is no model {name!r}; there are {', '.join(names())}")
     kind = KINDS[kind_name]
@@ -288,6 +316,8 @@ def _detector(
         config = kind.for_clips(config)
     if isinstance(features, VectorConfig):
         config = kind.for_vectors(config)
+        if kind.rows != "pooled":  # which scales by itself
+            own = {"standardize": True, **own}  # numbers from elsewhere have any scale
     if kind.scales:
         own = {**own, "standardize": False}
     hyper = kind.hyper()

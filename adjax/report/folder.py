@@ -51,7 +51,7 @@ def write_rows(write: Writer, result: Result, *, full_path: bool = False) -> Non
     Args:
         write: of `score_writer`.
         result: what to write.
-        full_path: whether "file" is the path as it was given, and not the clip's name.
+        full_path: whether "file" is the path as it was given, and not the clip's name. A table's is as written there.
     """
     for i, clip in enumerate(result.clips):
         flags = [str(flag) for flag in result.flags[i]]
@@ -59,7 +59,7 @@ def write_rows(write: Writer, result: Result, *, full_path: bool = False) -> Non
             flags.append("extrapolated: the p-value lies beyond all held-out clips")
         write(
             [
-                str(clip.path) if full_path else clip.name,
+                str(clip.path) if full_path and clip.row is None else clip.name,
                 *clip.machine,
                 float(result.scores[i]),
                 float(result.p_values[i]),

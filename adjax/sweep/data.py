@@ -21,6 +21,7 @@ from adjax.features.framing import frame_weights
 from adjax.features.pooling import gwrp
 from adjax.features.recipes import FeatureConfig
 from adjax.model.extraction import ClipFeatures, extract
+from adjax.model.spec import VectorConfig
 from adjax.model.usable import finite_clips
 from adjax.types import DataError, MachineId
 
@@ -62,27 +63,31 @@ class Machine:
 
 
 def load_machine(
-    clips: ClipTable,
-    features: FeatureConfig,
+    clips: ClipTable | ClipFeatures,
+    features: FeatureConfig | VectorConfig,
     name: MachineId,
     ratios: tuple[float, ...] | None,
     *,
     channel: Channel,
     cache: Path | None,
 ) -> Machine:
-    """Read one machine's clips; where `ratios` are given, their frames, which the lanes pool.
+    """Read one machine's clips, or take its vectors; where `ratios` are given, their frames, which the lanes pool.
 
     Raises:
         DataError: it has no training or no test clips, or none of them can be read.
     """
-    if ratios is not None:
-        features = replace(features, pooling="none")
     parts = []
     for split in ("train", "test"):
-        own = clips.select(split=split)
-        if not len(own):
+        if isinstance(clips, ClipFeatures):
+            own = clips.at([i for i, clip in enumerate(clips.clips) if clip.split == split])
+        else:
+            assert isinstance(features, FeatureConfig)  # `run_sweep` has checked that
+            front_end = features if ratios is None else replace(features, pooling="none")
+            chosen = clips.select(split=split)
+            own = extract(chosen, front_end, channel=channel, cache=cache, none_is_fine=not len(chosen))
+        if not len(own.clips):
             raise DataError(f"there are no {split} clips of this machine")
-        parts.append(finite_clips(extract(own, features, channel=channel, cache=cache)))
+        parts.append(finite_clips(own))
     return Machine(parts[0], parts[1], name, ratios)
 
 

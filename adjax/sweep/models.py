@@ -51,7 +51,7 @@ def score_trials(machine: Machine, specs: Sequence[ModelSpec], size: int) -> Sco
     own = [specs[min(i, n_trials - 1)].detectors[0] for i in range(size)]
     kind, config = kind_of(own[0].kind), kind_of(own[0].kind).widen([detector.config for detector in own])
     detector: Any = kind.make(config, kind.hyper())
-    places = np.array([ratios.index(_r(one)) if ratios else 0 for one in own])
+    places = np.array([ratios.index(r_of(one)) if ratios else 0 for one in own])
     used, set_of_lane = np.unique(places, return_inverse=True)
     set_of_lane = set_of_lane.reshape(-1)
     used = np.resize(used, min(size, len(machine.sets[0])))  # one shape for all chunks
@@ -125,9 +125,9 @@ def pool_scores(
     return pooled
 
 
-def _r(spec: DetectorSpec) -> float:
-    assert isinstance(spec.features, FeatureConfig)  # only those pool
-    return spec.features.gwrp_r
+def r_of(spec: DetectorSpec) -> float:
+    """The r of GWRP; 0 where no front end pools."""
+    return spec.features.gwrp_r if isinstance(spec.features, FeatureConfig) else 0.0
 
 
 def _stack(*values: Any) -> np.ndarray:

@@ -19,14 +19,16 @@ from adjax.data.clips import ClipTable
 from adjax.detectors.kinds import kind_of
 from adjax.features.recipes import FeatureConfig
 from adjax.files import write_failures, write_json
+from adjax.model.extraction import ClipFeatures
 from adjax.model.record import versions
-from adjax.model.spec import ModelSpec, to_json
+from adjax.model.spec import ModelSpec, VectorConfig, to_json
+from adjax.model.vectors import align, takes_vectors
 from adjax.store import ResultFolder, own_folder
 from adjax.sweep.data import Machine, load_machine
-from adjax.sweep.models import score_trials
+from adjax.sweep.models import r_of, score_trials
 from adjax.sweep.results import Chunk, SweepResult, TrialResult, load_chunk, measure, save_chunk, trial_result
 from adjax.sweep.settings import Sweep, static_part
-from adjax.types import AdjaxError, ClipError, DataError, FitError
+from adjax.types import AdjaxError, ClipError, DataError, FitError, MachineId, SettingsError
 
 TABLE, SETTINGS, FAILURES = "trials.csv", "settings.json", "failures.csv"
 CHUNKS = "chunks"
@@ -49,7 +51,7 @@ class Progress:
 
 
 def run_sweep(
-    clips: ClipTable,
+    data: ClipTable | ClipFeatures,
     sweep: Sweep,
     folder: Path,
     *,
@@ -65,7 +67,8 @@ def run_sweep(
     failures if there are some, and the SHA-256 of all of them; results of an earlier sweep there make way at the end.
 
     Args:
-        clips: of all machines; normal ones in split "train".
+        data: clips of all machines, normal ones in split "train"; for trials of vectors their features, such as
+            `read_vectors` gives.
         sweep: the settings.
         folder: for the results, made if missing.
         cache: of features, see `extract`.
@@ -74,22 +77,27 @@ def run_sweep(
         on_progress: called after every chunk.
 
     Raises:
-        SettingsError: settings that a trial cannot have.
-        DataError: there are no clips.
+        SettingsError: settings that a trial cannot have, or trials of vectors on clips, or of clips on vectors.
+        DataError: there are no clips, or vectors with other columns than the trials'.
         StoreError: another run is writing into the folder, it cannot be written, or results there that adjax did not
             write would be lost.
     """
     specs = sweep.specs
+    clips = data.clips if isinstance(data, ClipFeatures) else data
+    for spec in specs:
+        if takes_vectors(spec) != isinstance(data, ClipFeatures):
+            raise SettingsError("trials of vectors take features (see read_vectors), trials of sound clips")
+        if isinstance(data, ClipFeatures):
+            data = align(data, spec.detectors[0])
     machines = clips.select(split="test").machines
     if not machines:
         raise DataError("there are no test clips; a data set needs normal train clips and test clips")
     with own_folder(folder, (TABLE, SETTINGS, FAILURES), rebuilt_below=CHUNKS) as results:
         run = _Run(sweep, specs, results, cache, memory, n_resamples, len(machines), on_progress)
-        run.failures += clips.rejected
+        run.failures += data.failures if isinstance(data, ClipFeatures) else data.rejected
         for name in machines:
-            of_machine = clips.select(machine_type=name[0], machine_id=name[1])
             for trials in _by(lambda i: _front_end(specs[i]), range(len(specs))).values():
-                run.front_end(of_machine, trials)
+                run.front_end(name, data.of_machine(name), trials)
         result = run.result(machines)
 
         def fill(place: Path) -> None:
@@ -126,13 +134,12 @@ class _Run:
         self.n_resumed = self.n_computed = 0
         self.started = time.perf_counter()
 
-    def front_end(self, clips: ClipTable, trials: list[int]) -> None:
+    def front_end(self, name: MachineId, clips: ClipTable | ClipFeatures, trials: list[int]) -> None:
         """All trials of one machine behind one front end."""
-        name = clips[0].machine
         features, channel = _front_end(self.specs[trials[0]])
         ratios = None
         if features.pooling == "gwrp":
-            ratios = tuple(sorted({_features(self.specs[i]).gwrp_r for i in trials}))
+            ratios = tuple(sorted({r_of(self.specs[i].detectors[0]) for i in trials}))
         try:
             machine = load_machine(clips, features, name, ratios, channel=channel, cache=self.cache)
         except DataError as error:
@@ -140,7 +147,7 @@ class _Run:
             return
         self.failures += [*machine.train.failures, *machine.test.failures]
         for static, group in _by(lambda i: static_part(self.specs[i]), trials).items():
-            group.sort(key=lambda i: _features(self.specs[i]).gwrp_r)  # so that a chunk has few sets of rows
+            group.sort(key=lambda i: r_of(self.specs[i].detectors[0]))  # so that a chunk has few sets of rows
             for chunk, size in _chunks(group, machine, static, self.memory):
                 self.chunk(name, machine, static, chunk, size)
 
@@ -211,15 +218,10 @@ class _Run:
                 yield ClipError(clip.path, "has no score in any trial: give a longer clip")
 
 
-def _features(spec: ModelSpec) -> FeatureConfig:
-    features = spec.detectors[0].features
-    assert isinstance(features, FeatureConfig)
-    return features
-
-
-def _front_end(spec: ModelSpec) -> tuple[FeatureConfig, Channel]:
+def _front_end(spec: ModelSpec) -> tuple[FeatureConfig | VectorConfig, Channel]:
     """What the clips go through; r comes later, for all trials at once."""
-    return replace(_features(spec), gwrp_r=0.0), spec.channel
+    features = spec.detectors[0].features
+    return replace(features, gwrp_r=0.0) if isinstance(features, FeatureConfig) else features, spec.channel
 
 
 def _by(key: Callable[[int], object], trials: Sequence[int]) -> Mapping[Any, list[int]]:

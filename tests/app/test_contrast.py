@@ -79,3 +79,24 @@ def test_one_machine(plant: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     table = (tmp_path / "run/scores.csv").read_text().splitlines()
     assert len(table) == 7
     assert np.isfinite(float(table[1].split(",")[table[0].split(",").index("score")]))
+
+
+def test_a_table_of_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The rows of other types are told apart from, too."""
+    rng = np.random.default_rng(0)
+    lines = ["file,machine_type,machine_id,split,label,a,b,c"]
+    for number, (machine_type, machine_id) in enumerate((("fan", "00"), ("fan", "02"), ("pump", "00"))):
+        for split, label, n in (("train", 0, 6), ("test", 0, 3), ("test", 1, 3)):
+            for i in range(n):
+                numbers = ",".join(f"{x:.4f}" for x in 3 * np.eye(3)[number] + rng.normal(size=3) + 2 * label)
+                name = f"{machine_type}_{machine_id}_{split}_{label}_{i}.wav"
+                lines.append(f"{name},{machine_type},{machine_id},{split},{label},{numbers}")
+    (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
+    command = ["--vectors", str(tmp_path / "table.csv"), "--machine-type", "fan", "--model", "identity"]
+    assert main(["run", *command, "--out", str(tmp_path / "run")]) == OK
+    assert "6 training clips of pump are read, too" in capsys.readouterr().out
+    assert "pump" not in (tmp_path / "run/scores.csv").read_text()
+    assert main(["train", *command, "--out", str(tmp_path / "model")]) == OK
+    model = load_model(tmp_path / "model")
+    assert model.params.detectors[0].params.common.value[1].intercepts.shape == (1, 3)
+    assert not model.spec.detectors[0].standardize

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +174,17 @@ def test_any_names(texts: list[str], rng: random.Random) -> None:
     group = group_clips(in_order).group
     first = [int(g) for i, g in enumerate(group) if g not in group[:i]]
     assert first == list(range(len(first)))
+
+
+def test_rows_of_a_table_come_in_recording_order_as_written() -> None:
+    """Whatever their names are; unless all of those hold a date. What names say belongs together still does."""
+
+    def rows(*names: str) -> list[Clip]:
+        return [replace(clip, row=i + 2) for i, clip in enumerate(clips(*names))]
+
+    assert recording_order(rows("9.wav", "c.wav", "10.wav")).tolist() == [0, 1, 2]
+    assert parts(rows("9.wav", "c.wav", "10.wav")) == [["9.wav"], ["c.wav"], ["10.wav"]]
+    names = ["rec 2_seg1", "rec 2_seg2", "rec 1_seg1", "rec 1_seg2"]
+    assert parts(rows(*names)) == [names[:2], names[2:]]
+    assert parts(rows("b1", "a1", "b2", "a2"), pattern="^root/(.)") == [["b1", "b2"], ["a1", "a2"]]
+    assert recording_order(rows("x 2024-05-02", "a 2024-05-01", "a 2024-05-03")).tolist() == [1, 0, 2]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from adjax.data.clips import Clip, ClipTable
 from adjax.data.index import index_folder
 from adjax.data.summary import describe_table, lines, read_headers
 
@@ -55,3 +56,12 @@ def test_headers_keep_their_order(tmp_path: Path) -> None:
     assert describe_table(table, headers) == describe_table(table)
     with pytest.raises(ValueError, match="shorter"):
         describe_table(table, headers[:-1])
+
+
+def test_rows_of_a_table_have_no_files_to_look_at() -> None:
+    rows = [Clip(Path("x"), "fan", number, split="train", row=i) for i, number in enumerate(("0", "0", "2"))]
+    assert lines(describe_table(ClipTable(tuple(rows)))) == [
+        "fan 0: 2 training clips, 0 test clips",
+        "fan 2: 1 training clip, 0 test clips",
+        "2 machines: 3 training clips, 0 test clips",
+    ]

@@ -84,20 +84,20 @@ def test_constant_columns_are_left_out(config: NeighboursConfig) -> None:
     assert_allclose(found, scores(config, rows, test), rtol=1e-4)
 
 
-def test_columns_of_heavy_tails_do_not_outweigh_the_others() -> None:
-    """A fault in the five well-behaved columns is found beside three of Cauchy's, less often without a knee."""
+def test_a_fault_in_columns_of_heavy_tails_is_heard() -> None:
+    """A fault in three of Cauchy's columns is heard, and is lost where one wild clip sets their scale."""
     rng = np.random.default_rng(0)
     machine = np.zeros(60, np.int32)
     rows = np.hstack([rng.normal(size=(60, 5)), rng.standard_cauchy((60, 3))]).astype(np.float32)
     normal = np.hstack([rng.normal(size=(60, 5)), rng.standard_cauchy((60, 3))]).astype(np.float32)
-    odd = normal + np.array([3, 3, 3, 3, 3, 0, 0, 0], np.float32)
-    rates = {}
-    for knee in (3.0, 1e9):
-        config = NeighboursConfig(rescale="none")
-        params, _ = fit(config, training(rows, machine=machine), NeighboursHyper(knee=knee))
+    odd = normal + np.array([0, 0, 0, 0, 0, 4, 4, 4], np.float32)
+    rates = []
+    for shape in ("normal", "linear"):
+        config = NeighboursConfig(rescale="none", marginals=shape)
+        params, _ = fit(config, training(rows, machine=machine))
         found = [np.asarray(compiled(config)[1](params, jnp.asarray(machine), x)) for x in (normal, odd)]
-        rates[knee] = np.mean(found[1][:, None] > found[0][None, :])
-    assert rates[3.0] > max(0.95, rates[1e9] + 0.03)
+        rates.append(np.mean(found[1][:, None] > found[0][None, :]))
+    assert rates[0] > rates[1] + 0.08
 
 
 def test_few_clips_borrow_their_scale_and_many_have_their_own() -> None:
@@ -107,11 +107,11 @@ def test_few_clips_borrow_their_scale_and_many_have_their_own() -> None:
     params, _ = fit(CONFIGS[0], training(rows, machine=machine))
     alone, _ = fit(CONFIGS[0], training(rows, machine=machine), NeighboursHyper(mates=0.0))
     pooled, _ = fit(CONFIGS[0], training(rows, machine=machine), NeighboursHyper(mates=1e9))
-    assert_allclose(1 / alone.factor[1:], [[10] * 3, [1] * 3], rtol=0.2)
-    assert_allclose(pooled.factor, np.tile(pooled.factor[:1], (3, 1)), rtol=1e-5)
-    blend = (4 / alone.factor[0] + 8 / pooled.factor[0]) / 12
-    assert_allclose(1 / params.factor[0], blend, rtol=1e-4)
-    assert_allclose(params.factor[1:], alone.factor[1:], rtol=0.1)
+    one, none, all_ = (1 / own.marginals.factor for own in (params, alone, pooled))
+    assert_allclose(none[1:], [[10] * 3, [1] * 3], rtol=0.2)
+    assert_allclose(all_, np.tile(all_[:1], (3, 1)), rtol=1e-5)
+    freedom = np.array([3, 399, 399])[:, None]
+    assert_allclose(one, np.sqrt((freedom * none**2 + 8 * all_**2) / (freedom + 8)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -157,7 +157,7 @@ def test_machines_that_cannot_be_fitted_have_a_status() -> None:
     negative = np.ones(16, np.float32)
     negative[3] = -1
     assert status(rows_of(), negative) == [NOT_FINITE] * 2
-    for bad in ({"density": 1.5}, {"mates": -1.0}, {"knee": 0.0}, {"knee": np.nan}):
+    for bad in ({"density": 1.5}, {"mates": -1.0}, {"mates": np.nan}):
         assert status(rows_of(), hyper=NeighboursHyper(**bad)) == [NOT_FINITE] * 2, bad
     with pytest.raises(SettingsError, match=r"density=1\.5"):
         make_neighbours(config, NeighboursHyper(density=1.5))
@@ -169,7 +169,7 @@ def test_machines_that_cannot_be_fitted_have_a_status() -> None:
 def test_one_program_for_all_numbers() -> None:
     """Traced settings share a compile, and lanes of them are the fits alone."""
     detector, train = make_neighbours(), training(rows_of())
-    hyper = NeighboursHyper(jnp.array([1.0, 0.3]), jnp.array([8.0, 0.0]), jnp.array([3.0, 1.0]))
+    hyper = NeighboursHyper(jnp.array([1.0, 0.3]), jnp.array([8.0, 0.0]))
     lanes, _ = jax.jit(jax.vmap(lambda own: detector.fit(jax.random.key(0), train, own)))(hyper)
     for i in range(2):
         alone, _ = fit(CONFIGS[0], train, NeighboursHyper(*(float(leaf[i]) for leaf in hyper)))

@@ -101,7 +101,7 @@ def test_a_contrast_that_cannot_be_used() -> None:
     with pytest.raises(SettingsError, match="fan id_02 is among"):
         fit_model(spec_of(), train, contrast=clips_of(FANS[1], *PUMPS))
     wide = ClipFeatures(train.clips, np.zeros((16, D + 1), np.float32), train.offsets)
-    with pytest.raises(SettingsError, match="rows of 6 numbers, those of contrast have 7"):
+    with pytest.raises(SettingsError, match="rows of 6 numbers, these have 7"):
         fit_model(spec_of(), train, contrast=wide)
     with pytest.raises(SettingsError, match="2 sets of features for 1 detectors"):
         fit_model(spec_of(), train, contrast=(None, None))
@@ -110,7 +110,7 @@ def test_a_contrast_that_cannot_be_used() -> None:
 @pytest.mark.parametrize("contrast", ["all", "type"])
 def test_one_machine_alone_cannot_be_told_apart(contrast: str) -> None:
     with pytest.raises(
-        FitError, match="needs clips of at least two machines.*fan id_00.*Add normal clips of another"
+        FitError, match=r"needs clips of at least two machines.*fan id_00.*Add normal clips of another"
     ):
         fit_model(spec_of(contrast=contrast), clips_of(FANS[0]))
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from adjax.data.audio import MAX_PEAK
+from adjax.data.index import index_folder
 from adjax.model.inputs import gather
 from adjax.model.keep import load_model
+from tests.model.machines import GMM
 
 FROZEN = Path(__file__).parent / "frozen" / "format_1"
 
@@ -26,3 +28,11 @@ def test_sounds_that_are_none_have_errors_and_no_rows() -> None:
     assert "samples of up to 1e+19" in said["clip 1"]
     assert "holds NaN or infinite samples" in said["clip 3"]
     assert "samples of up to 1e+300" in said["clip 4"]
+
+
+def test_test_clips_of_a_table_are_not_trained_on(tree: Path) -> None:
+    clips = index_folder(tree)
+    (found,), _ = gather(GMM, clips)
+    assert found.clips == clips.select(split="train")
+    (found,), _ = gather(GMM, clips, known=clips.machines)
+    assert len(found.clips) == len(clips)

@@ -16,11 +16,12 @@ from adjax.evaluation.metrics import evaluate
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_splits
 from adjax.model.result import Result
-from adjax.model.spec import ModelSpec, make_spec
+from adjax.model.spec import ModelSpec, VectorConfig, make_spec
+from adjax.model.vectors import read_vectors, split_vectors
 from adjax.sweep import Sweep, data, grid, run, run_sweep
 from adjax.sweep.models import pool_scores
 from adjax.sweep.settings import change, static_part
-from adjax.types import DataError, FitError
+from adjax.types import DataError, FitError, SettingsError
 from tests.sweep.made import BASE, FEATURES, SWEEP
 
 
@@ -187,3 +188,42 @@ def test_scores_of_windows_are_pooled_by_clip(pooling: str) -> None:
 def test_a_folder_without_test_clips_is_refused(clips: ClipTable, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no test clips"):
         run_sweep(clips.select(split="train"), SWEEP, tmp_path)
+
+
+def test_trials_of_vectors_are_the_runs_they_stand_for(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    values[::5] += 3
+    rows = [
+        f"{i}.wav,{('a', 'b')[i % 2]},{('train', 'test')[i > 29]},{int(i > 29 and i % 5 == 0)},"
+        for i in range(60)
+    ]
+    text = [row + ",".join(map(str, own)) for row, own in zip(rows, values.tolist(), strict=True)]
+    text[3] += ",0"
+    (tmp_path / "t.csv").write_text("\n".join(["file,machine_id,split,label,x,y,z", *text]))
+    features = read_vectors(tmp_path / "t.csv")
+    base = make_spec("gmm", features=VectorConfig(3, columns=("z", "y", "x")), calibration="none")
+    axes = {"config.n_components": (1, 2), "hyper.reg_covar": (1e-3, 1e-1)}
+    result = run_sweep(features, grid(base, axes), tmp_path / "out")
+    assert ["row 5 of t.csv: 8 cells" in str(error) for error in result.failures] == [True]
+    assert [trial.machine_id for trial in result.trials] == ["a"] * 4 + ["b"] * 4
+    train, test = split_vectors(features)
+    for trial in result.trials:
+        expected = fit_model(change(base, trial.settings), train).score_features(test)
+        own, scores = expected.of("machine", trial.machine_id)
+        assert trial.clips.names == own.names
+        assert_allclose(trial.scores, scores, rtol=2e-3, atol=2e-3)
+        assert 0 <= trial.auc <= 1
+    again = run_sweep(features, grid(base, axes), tmp_path / "out")
+    assert again.n_resumed == 8
+    with pytest.raises(DataError, match="'w' missing"):
+        run_sweep(
+            features,
+            grid(make_spec("gmm", features=VectorConfig(1, columns=("w",)), calibration="none"), {}),
+            tmp_path,
+        )
+    with pytest.raises(SettingsError, match="trials of vectors take features"):
+        run_sweep(features, SWEEP, tmp_path)
+    with pytest.raises(SettingsError, match="trials of vectors take features"):
+        run_sweep(features.clips, grid(base, axes), tmp_path)
+    with pytest.raises(DataError, match="no test clips"):
+        run_sweep(train, grid(base, axes), tmp_path)

@@ -1,0 +1,161 @@
+"""One Gaussian over all numbers of a clip: every view of it at once, with what they do together.
+
+Each column is made normal by a map of its machine's own (`adjax.detectors.marginals`; together a nonparanormal), then
+the machine gets a Gaussian of the normal scores. Its correlations are those that the mates, the other machines of the
+type, agree on, mixed with its own as far as it has clips, and shrunken towards the identity by the intensity of Ledoit
+and Wolf (2004). With hundreds of clips one joint Gaussian beats the loudest of many narrow ones, because it knows which
+numbers move together; with few it leans on the mates (`experiments/real_vectors.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import Precision
+from jax.scipy.linalg import solve_triangular
+
+from adjax.checks import check_fields, check_number
+from adjax.detectors.marginals import Marginals, Shape, fit_marginals, to_scores
+from adjax.detectors.rows import by_machine
+from adjax.types import CONVERGED, NOT_FINITE, AnyArray, Detector, FitInfo, Kind, Training
+
+MIN_SHRINKAGE = 1e-3  # keeps the correlation's condition below 1e3 · d, which float32 can take
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """Static settings: each value is one compile.
+
+    Attributes:
+        marginals: columns are made "normal" first, or only centred and scaled: "linear".
+    """
+
+    marginals: Shape = "normal"
+
+
+class JointHyper(NamedTuple):
+    """Traced settings.
+
+    Attributes:
+        mates: >= 0, as many clips the deviations within all machines of the type count in a machine's own.
+        correlation: >= 0, as many the mates' correlations do; they are more numbers to be learnt.
+    """
+
+    mates: Any = 8.0
+    correlation: Any = 256.0
+
+
+class Joint(NamedTuple):
+    """One machine's normal clips.
+
+    Attributes:
+        marginals: what its columns go through.
+        mean: (d,) float, of the normal scores.
+        whitening: (d, d) float, lower triangle: inverse Cholesky factor of their covariance.
+    """
+
+    marginals: Marginals
+    mean: AnyArray
+    whitening: AnyArray
+
+
+def make_joint(config: JointConfig = JointConfig(), hyper: JointHyper = JointHyper()) -> Detector:
+    """Build the detector.
+
+    It takes one row for each clip, of any numbers; a score is the log of the mean squared whitened deviation, around 0
+    for the clips fitted on. A fit must see all machines of a type. A machine without clips, or whose columns are all
+    constant, has the status NOT_FINITE; so have all machines of the type if a row or a traced setting is not finite or
+    out of its range. Parameters are a `Joint`, leaves (n_machines, ...).
+
+    Raises:
+        SettingsError: a setting out of its range.
+    """
+    check_fields(config)
+    check_number("mates", hyper.mates, low=0)
+    check_number("correlation", hyper.correlation, low=0)
+
+    def fit(key: Array, training: Training, hyper: JointHyper = hyper) -> tuple[Joint, FitInfo]:
+        rows, present = by_machine(training)
+        mates, prior = (jnp.asarray(value, rows.dtype) for value in hyper)
+        usable = jnp.all(jnp.isfinite(rows)) & (mates >= 0) & (prior >= 0) & jnp.isfinite(mates + prior)
+        marginals = fit_marginals(rows, present, mates, shape=config.marginals)
+        mean, whitening = _gaussians(marginals, rows, present, prior)
+        params = Joint(marginals, mean, whitening)
+        good = usable & present.any(axis=1) & (marginals.factor > 0).any(axis=1)
+        for leaf in jax.tree.leaves(params):
+            good &= jnp.isfinite(leaf).reshape(len(rows), -1).all(axis=1)
+        status = jnp.where(good, CONVERGED, NOT_FINITE).astype(jnp.int32)
+        nothing = jnp.full(len(rows), jnp.nan, rows.dtype)  # no objective: the formulae are closed
+        return params, FitInfo(nothing, jnp.ones(len(rows), jnp.int32), status)
+
+    def score(params: Joint, machine: Array, rows: Array, weight: Array) -> Array:
+        own = jax.tree.map(lambda leaf: leaf[machine], params)
+        deviation = (to_scores(own.marginals, rows[:1])[0] - own.mean)[:, None]
+        squares = jnp.mean(_matmul(own.whitening, deviation) ** 2)
+        return jnp.where(weight[0] > 0, jnp.log(jnp.maximum(squares, 1e-12)), jnp.nan)[None]
+
+    return Detector(fit, score, (KIND.name,), hyper)
+
+
+def _gaussians(marginals: Marginals, rows: Array, present: Array, prior: Array) -> tuple[Array, Array]:
+    """(n_machines, d) means and (n_machines, d, d) whitenings: machine after machine, so that few d x d exist."""
+    d = rows.shape[2]
+    count = present.sum(axis=1).astype(rows.dtype)
+    freedom = jnp.maximum(count - 1, 1) * (count > 0)
+
+    def deviations(own: tuple[Marginals, Array, Array]) -> tuple[Array, Array, Array]:
+        scores = jnp.where(own[2][:, None], to_scores(own[0], own[1]), 0)
+        mean = scores.sum(axis=0) / jnp.maximum(own[2].sum(), 1)
+        z = jnp.where(own[2][:, None], scores - mean[None], 0)
+        return mean, z, jnp.sum(jnp.sum(z**2, axis=1) ** 2)
+
+    def add(total: tuple[Array, Array], own: Any) -> tuple[tuple[Array, Array], None]:
+        _, z, fourth = deviations(own)
+        return (total[0] + _matmul(z.T, z), total[1] + fourth), None
+
+    start = (jnp.zeros((d, d), rows.dtype), jnp.zeros((), rows.dtype))
+    each = (marginals, rows, present)
+    (moments, fourths), _ = jax.lax.scan(add, start, each)
+    everyone = jnp.maximum(freedom.sum(), 1)
+
+    def one(own: tuple[Any, Array]) -> tuple[Array, Array]:
+        machine, n = own
+        mean, z, fourth = deviations(machine)
+        share = n / jnp.maximum(n + prior, 1)
+        of_mates, of_own = (1 - share) / everyone, share / jnp.maximum(n, 1)
+        moment = of_mates * moments + of_own * _matmul(z.T, z)
+        # Ledoit and Wolf's intensity, with weights in place of 1/n: a row of the machine itself has both weights.
+        both = of_own**2 + 2 * of_own * of_mates
+        spread = of_mates**2 * fourths + both * fourth
+        n_effective = 1 / jnp.maximum(of_mates**2 * everyone + both * n, 1e-30)
+        mu, norm = jnp.trace(moment) / d, jnp.sum(moment**2)
+        noise = spread - norm / n_effective
+        intensity = jnp.clip(noise / jnp.maximum(norm - d * mu**2, 1e-12), MIN_SHRINKAGE, 1)
+        # At least 1e-6 on the diagonal: clips that are all alike have no correlation, yet a distance.
+        shrunken = (1 - intensity) * moment + intensity * jnp.maximum(mu, 1e-6) * jnp.eye(d, dtype=z.dtype)
+        factor = jnp.linalg.cholesky(shrunken)
+        return mean, solve_triangular(factor, jnp.eye(d, dtype=z.dtype), lower=True)
+
+    return jax.lax.map(one, (each, freedom))
+
+
+def _matmul(a: Array, b: Array) -> Array:
+    """float32 on every device; by default such products are TF32 on a GPU and bfloat16 on a TPU."""
+    return jnp.matmul(a, b, precision=Precision.HIGHEST)
+
+
+KIND = Kind(
+    name="joint",
+    summary="one Gaussian over all numbers of a clip, each made normal first, with what the type's machines agree on",
+    config=JointConfig,
+    hyper=JointHyper,
+    make=make_joint,
+    rows="pooled",
+    scope="type",
+    recipes={"linear": (JointConfig("linear"), {})},
+    least=lambda config: 2,
+)
