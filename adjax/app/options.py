@@ -15,6 +15,7 @@ from adjax.features.recipes import FeatureKind, Floor, Pooling
 from adjax.model.setting_text import parse_setting, setting_text, setting_types
 from adjax.model.spec import (
     Calibrating,
+    Contrast,
     Fusion,
     ModelSpec,
     Per,
@@ -90,6 +91,10 @@ class ModelOptions:
     """How the scores of a clip's rows become the clip's score."""
     score_percentile: float = 95.0
     """Which, for --score-pooling percentile."""
+    contrast: Contrast = "all"
+    """From which machines a kind that tells machines apart (identity) tells each: all in the data, also those of the
+    types that --machine-type leaves out (their training clips are read, and not scored), or those of its own type.
+    none: such kinds are left out."""
     fusion: Fusion = "fisher"
     """Of several detectors: fisher adds up their evidence (-log p of each one's loudest part); max: the loudest part of
     all; mean: of all parts."""
@@ -138,6 +143,7 @@ class ModelOptions:
                 name,
                 settings={key: value for key, value in wanted.items() if key in fields},
                 features=features if self.vectors is None else UNREAD,
+                contrast=self.contrast,
                 per=self.per,
                 pooling=self.score_pooling,
                 percentile=self.score_percentile,
