@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+import jax
 from jax import Array
 
 AnyArray = Any  # NumPy's on the host, JAX's in a program: pytrees that live on both sides
@@ -98,6 +99,22 @@ class Training(NamedTuple):
     seed: AnyArray
 
 
+class Shared(NamedTuple):
+    """Numbers that all machines of a fit have in common, within its parameters: one copy, no axis of machines."""
+
+    value: Any
+
+
+def is_shared(tree: Any) -> bool:
+    """Whether a pytree is `Shared`, for functions that take it as a leaf."""
+    return isinstance(tree, Shared)
+
+
+def of_machines(params: Any, index: Any) -> Any:
+    """Parameters of some machines only, or of one: `index` is an int or an integer array."""
+    return jax.tree.map(lambda leaf: leaf if is_shared(leaf) else leaf[index], params, is_leaf=is_shared)
+
+
 class RowDetector(NamedTuple):
     """A detector that knows one machine's rows and scores rows: pure functions built by a factory over static settings.
 
@@ -124,7 +141,8 @@ class Detector(NamedTuple):
     """A detector that sees all machines of a fit, so that it may borrow or contrast, and scores one clip.
 
     Attributes:
-        fit: (key, training, hyper) -> (params, FitInfo); both with the leading axis n_machines.
+        fit: (key, training, hyper) -> (params, FitInfo); both with the leading axis n_machines, but for what is
+            `Shared`.
         score: (params, machine, rows, weight) -> (n_parts,) float, higher = more anomalous. One clip: `rows`
             (n_rows, n_features), `weight` (n_rows,) 1 for its rows and then 0 for padding, `machine` () int whose it
             is. NaN where the clip has too few rows for a score.
@@ -163,7 +181,8 @@ class Kind(NamedTuple):
         config: frozen dataclass of static settings.
         hyper: NamedTuple of traced settings.
         make: (config, hyper) -> `RowDetector`, or `Detector` if it sees several machines.
-        rows: what it takes: "any" rows, or the "views" of a log-mel (`adjax.features.views`).
+        rows: what it takes: "any" rows, the "views" of a log-mel (`adjax.features.views`), or the wave's "samples" in
+            blocks.
         scope: whose clips one fit sees: one "machine", all of a "type", or "all".
         parts: names of a row detector's one part, or of a detector's.
         axes: settings that a sweep tries by default, "config.<field>" or "hyper.<field>" -> values. None: it has
@@ -175,6 +194,9 @@ class Kind(NamedTuple):
             as the order in which rows are taken, included), whatever fits are beside it. `x` (n_sets, n_rows,
             n_features), `weight` (n_folds, n_rows), and for each lane a key, hyper, and which set and weights. None:
             one compiled call.
+        fit_all: (config, keys, training, weight, hyper, options) -> `Fitted`: the same for a detector that sees several
+            machines and whose training is long, or its rows too many to copy: for each lane a key and `weight`
+            (n_lanes, n_rows); leaves (n_lanes, n_machines, ...), of what is `Shared` (n_lanes, ...).
         widen: (configs) -> the config that serves all of them with one compile; `narrow` tells it which.
         for_clips: (config) -> the config for rows that are whole clips, where windows of rows make no sense.
         for_vectors: (config) -> the config for one vector from elsewhere for each clip.
@@ -190,12 +212,13 @@ class Kind(NamedTuple):
     config: type
     hyper: type
     make: Callable[[Any, Any], RowDetector | Detector]
-    rows: Literal["any", "views"] = "any"
+    rows: Literal["any", "views", "samples"] = "any"
     scope: Literal["machine", "type", "all"] = "machine"
     axes: Mapping[str, tuple[Any, ...]] | None = None
     calibrate: Literal["folds", "split"] = "folds"
     recipes: Mapping[str, tuple[Any, Mapping[str, Any]]] = MappingProxyType({})
     engine: Callable[..., Fitted] | None = None
+    fit_all: Callable[..., Fitted] | None = None
     for_clips: Callable[[Any], Any] = lambda config: config
     for_vectors: Callable[[Any], Any] = lambda config: config
     widen: Callable[[Sequence[Any]], Any] = operator.itemgetter(0)

@@ -20,7 +20,7 @@ from adjax.model.result import HeldOut
 from adjax.model.score import DetectorParams, ModelParams
 from adjax.model.spec import ModelSpec, check_rate
 from adjax.model.usable import profiles_of, usable_clips
-from adjax.types import AdjaxError, FitError, MachineId, SettingsError
+from adjax.types import AdjaxError, FitError, MachineId, SettingsError, of_machines
 
 FALSE_ALARM_RATE = 0.05
 APART = 0.01  # chance that any clip of a machine is called apart by luck
@@ -159,7 +159,7 @@ def _lanes(spec: ModelSpec, machine: np.ndarray, group: np.ndarray) -> list[Lane
 def _keep(params: DetectorParams, machines: np.ndarray) -> DetectorParams:
     """Only some machines, and the models that judge them."""
     models, index = np.unique(params.model[machines], return_inverse=True)
-    own = jax.tree.map(lambda leaf: leaf[models], (params.standardizer, params.params))
+    own = of_machines((params.standardizer, params.params), models)
     return DetectorParams(index.reshape(-1).astype(np.int32), own[0], own[1], params.typical[machines])
 
 

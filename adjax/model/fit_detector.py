@@ -19,7 +19,15 @@ from adjax.model.lift import make_detector
 from adjax.model.result import Fit
 from adjax.model.score import DetectorParams, parts_of_clips
 from adjax.model.spec import DetectorSpec, ModelSpec
-from adjax.types import NOT_FINITE, AdjaxError, EngineOptions, FitError, MachineId
+from adjax.types import (
+    NOT_FINITE,
+    AdjaxError,
+    EngineOptions,
+    FitError,
+    MachineId,
+    is_shared,
+    of_machines,
+)
 
 _FAILED = -1
 
@@ -119,7 +127,7 @@ def fit_detector(
         last = len(lanes) - 1
         for j, i in enumerate(members):
             status[i] = found.status[last, j]
-            collected[i] = jax.tree.map(lambda leaf, j=j: np.asarray(leaf[-1, j]), found.params)
+            collected[i] = jax.tree.map(np.asarray, of_machines(_of_lane(found.params, -1), j))
             n_clips = int(np.sum((inside == j) & ~lanes[last].left_out[chosen]))
             losses = found.losses[last] if len(members) == 1 else ()
             fits.append(
@@ -153,7 +161,9 @@ def fit_detector(
                 )
             )
     standardizer, params = jax.tree.map(
-        lambda *leaves: np.stack(leaves), *(collected.get(i, stand_in) for i in range(len(models)))
+        lambda *leaves: leaves[0] if is_shared(leaves[0]) else np.stack(leaves),
+        *(collected.get(i, stand_in) for i in range(len(models))),
+        is_leaf=is_shared,
     )
     numbers = DetectorParams(model, standardizer, params, _typical(own, features, machine, len(machines)))
     mates = np.array([scope.index(scope[m]) for m in model])
@@ -193,7 +203,11 @@ def _of_lane(params: Any, k: int) -> Any:
 def _typical(spec: DetectorSpec, features: ClipFeatures, machine: np.ndarray, n_machines: int) -> np.ndarray:
     """(n_machines, n_bands) mean frame of each machine's normal clips, as far as the rows tell it; else NaN."""
     config = spec.features
-    if not isinstance(config, FeatureConfig) or config.kind == "mfcc" or config.clip_norm != "none":
+    if (
+        not isinstance(config, FeatureConfig)
+        or config.kind in ("mfcc", "samples")
+        or config.clip_norm != "none"
+    ):
         return np.full((n_machines, 1), np.nan, np.float32)
     if config.pooling not in ("none", "mean", "gwrp", "max", "views", "moments"):
         return np.full((n_machines, 1), np.nan, np.float32)

@@ -78,9 +78,14 @@ def _shapes(model: Model) -> dict[str, Any]:
     """The few sizes that settings and machines do not tell."""
     return {
         "n_held_out": int(model.params.calibration.scores.shape[1]),
-        "n_models": [len(jax.tree.leaves(own.params)[0]) for own in model.params.detectors],
+        "n_models": [1 + int(own.model.max()) for own in model.params.detectors],
         "n_bands": [int(own.typical.shape[1]) for own in model.params.detectors],
         "n_parts": len(model.part_names),
+        # Sizes that only the clips decide, such as that of a bank of neighbours.
+        "by_clips": [
+            _differing(_abstract_fit(spec, 1 + int(own.model.max())), own.params)
+            for spec, own in zip(model.spec.detectors, model.params.detectors, strict=True)
+        ],
     }
 
 
@@ -91,7 +96,10 @@ def _template(spec: specs.ModelSpec, shapes: dict[str, Any], n_machines: int) ->
         return jax.ShapeDtypeStruct(shape, dtype)
 
     detectors = []
-    for own, n_models, n_bands in zip(spec.detectors, shapes["n_models"], shapes["n_bands"], strict=True):
+    by_clips = shapes.get("by_clips", [{} for _ in spec.detectors])  # earlier versions had no such kind
+    for own, n_models, n_bands, sizes in zip(
+        spec.detectors, shapes["n_models"], shapes["n_bands"], by_clips, strict=True
+    ):
         n_features = own.features.n_features
         standardizer = (
             Standardizer(array(n_models, n_features), array(n_models, n_features))
@@ -102,7 +110,7 @@ def _template(spec: specs.ModelSpec, shapes: dict[str, Any], n_machines: int) ->
             DetectorParams(
                 array(n_machines, dtype=np.int32),
                 standardizer,
-                _abstract_fit(own, n_models),
+                _resized(_abstract_fit(own, n_models), sizes),
                 array(n_machines, n_bands),
             )
         )
@@ -112,6 +120,28 @@ def _template(spec: specs.ModelSpec, shapes: dict[str, Any], n_machines: int) ->
         array(n_machines, dtype=np.int32), array(n_machines), array(n_machines, k), array(),
     )  # fmt: skip
     return ModelParams(tuple(detectors), calibration)
+
+
+def _differing(abstract: Any, params: Any) -> dict[str, list[int]]:
+    """Shapes of the leaves that are not as the settings have them, by their names."""
+    found = _shapes_of(params)
+    return {name: list(found[name]) for name, shape in _shapes_of(abstract).items() if found[name] != shape}
+
+
+def _shapes_of(tree: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of each leaf by the path that leads to it."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _resized(abstract: Any, sizes: dict[str, list[int]]) -> Any:
+    """The abstract parameters with the shapes that `_differing` found."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.ShapeDtypeStruct(
+            tuple(sizes.get(jax.tree_util.keystr(path), leaf.shape)), leaf.dtype
+        ),
+        abstract,
+    )
 
 
 def _abstract_fit(spec: specs.DetectorSpec, n_models: int) -> Any:

@@ -238,6 +238,8 @@ def _detector(
                 f"{name} takes log-mels as they are: leave features and clip pooling at their defaults"
             )
         features = replace(features, pooling="views")
+    if kind.rows == "samples":
+        features = _samples(name, features)
     if features.pooling != "none":
         config = kind.for_clips(config)
     if isinstance(features, VectorConfig):
@@ -253,6 +255,17 @@ def _detector(
         if found:
             used.add(key)
     return DetectorSpec(kind.name, config, hyper, features, **own)
+
+
+def _samples(name: str, features: FeatureConfig | VectorConfig) -> FeatureConfig:
+    """The front end of a kind that takes waves, with the rate and the block that were asked for."""
+    if not isinstance(features, FeatureConfig):
+        raise SettingsError(f"{name} listens to recordings: it takes no vectors from elsewhere")
+    if features.kind not in ("log-mel", "samples") or features.pooling not in ("none", "views"):
+        raise SettingsError(
+            f"{name} takes waves as they are: leave features and clip pooling at their defaults"
+        )
+    return replace(features, kind="samples", pooling="none")
 
 
 def _fields(kind: Kind) -> list[str]:
