@@ -54,7 +54,7 @@ LATE = {
         "adjax.model.keep",
     ): "Model.save is there for people; the room that keeps needs the class"
 }
-KIND_NAMES = {"gmm", "autoencoder", "gaussians"}
+KIND_NAMES = {"gmm", "autoencoder", "gaussians", "network"}
 
 
 def room(module: str) -> str:

@@ -24,6 +24,7 @@ MODULES: dict[str, Any] = {
     "gaussians": "adjax.detectors.gaussians",
     "gmm": "adjax.detectors.gmm.kind",
     "autoencoder": "adjax.detectors.autoencoder.kind",
+    "network": "adjax.detectors.network.kind",
 }
 KINDS = Kinds(MODULES)
 
