@@ -87,6 +87,10 @@ class DetectorSpec:
         made = kind.make(self.config, self.hyper)
         check_fields(self.hyper)  # for a kind that looks at none; its own check knows the range, too
         pooled = self.features.pooling != "none"
+        if kind.rows == "samples" and self.standardize:
+            raise SettingsError(
+                f"the {self.kind} takes waves as they are and scales by itself: leave standardize out"
+            )
         if not isinstance(made, RowDetector) and self.pooling != "mean":
             raise SettingsError(f"{self.kind} scores whole clips: leave the pooling of scores at its default")
         if isinstance(made, RowDetector):
@@ -168,8 +172,8 @@ def names() -> tuple[str, ...]:
 
 
 def everything() -> tuple[str, ...]:
-    """Names of models that together have every kind: "auto" and the kinds that are not in it."""
-    return (AUTO, *list(KINDS)[1:])
+    """Names of "auto" and of the kinds that are not in it, but for those that a lone machine cannot be fitted with."""
+    return (AUTO, *[name for name in list(KINDS)[1:] if KINDS[name].scope != "all"])
 
 
 def make_spec(

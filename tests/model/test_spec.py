@@ -148,6 +148,11 @@ def test_a_network_takes_nothing_but_waves(features: Any) -> None:
         make_spec("network", features=features)
 
 
+def test_a_network_takes_waves_as_they_are() -> None:
+    with pytest.raises(SettingsError, match="standardize"):
+        make_spec("network", standardize=True)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

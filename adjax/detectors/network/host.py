@@ -95,7 +95,7 @@ def _fit(
             state, losses = found.state or (state, losses)
             _repeat(losses, options.on_step)
         for epoch in range(done, config.n_epochs):
-            state, loss = _epoch(config, key, state, hyper, clips, waves_of)
+            state, loss = train_epoch(config, key, state, hyper, clips, waves_of)
             losses = np.append(losses, np.float32(loss))
             if options.on_step:
                 options.on_step(1, float(loss))
@@ -111,7 +111,7 @@ def _fit(
     return params, info_of(state, losses[-1], len(training.seed)), losses, (*went_on, *remarks)
 
 
-def _epoch(
+def train_epoch(
     config: NetworkConfig,
     key: Array,
     state: TrainState,
@@ -119,7 +119,7 @@ def _epoch(
     clips: Clips,
     waves_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> tuple[TrainState, Array]:
-    """One epoch, and the mean loss of its clips."""
+    """One epoch, and the mean loss of its clips; `waves_of` gives (n, n_samples) of clips, each from a start on."""
     plan = _plan_epoch(config, key, state.n_epochs, clips.length > 0)
     n_taken, size = int(plan.n_taken), batch_size_of(config, int(plan.n_taken))
     before, total = state, np.zeros((), np.float32)
@@ -127,7 +127,7 @@ def _epoch(
         batch = _plan_step(config, plan, number, clips.length, size)
         clip = np.asarray(batch.clip)
         state, loss = _train_step(
-            config, state, hyper, waves_of(clip, np.asarray(batch.start)), clips.machine[clip], batch
+            config, state, hyper, waves_of(clip, np.asarray(batch.start)), clips.machine[batch.clip], batch
         )
         total += (
             np.asarray(loss) * np.asarray(batch.mask).sum()
