@@ -70,7 +70,8 @@ class ModelOptions:
     vectors: Path | None = None
     """In place of --data: a table of vectors from elsewhere (embeddings, openSMILE, ...), CSV, NPZ or Parquet, one row
     for each clip: columns file, machine_type, machine_id, split, label, domain, and numbers (docs/vectors.md). Settings
-    of recordings (--features to --n-mels, --sr, --channel) are refused with it, and numbers are standardized."""
+    of recordings (--features to --n-mels, --sr, --channel) are refused with it; numbers are standardized for kinds that
+    do not scale them themselves."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(help=_settings_help(), metavar="NAME=VALUE")] = ()
     features: FeatureKind = "log-mel"
     """Log-mel spectrogram in dB, MFCC, magnitude spectrum or PCEN."""
@@ -133,7 +134,8 @@ class ModelOptions:
         }  # fmt: skip
         features |= {"floor": self.floor} if self.floor else {}
         features |= {"pooling": self.clip_pooling} if self.clip_pooling else {}
-        more = {"calibration": self.calibration} if self.calibration else {}
+        more: dict[str, Any] = {"calibration": self.calibration} if self.calibration else {}
+        more |= {"standardize": True} if self.standardize else {}  # else what suits the kind
         found = {}
         for name in names:
             fields = {field for kind in _kinds(name) for field in setting_types(kind)}
@@ -142,7 +144,6 @@ class ModelOptions:
                 settings={key: value for key, value in wanted.items() if key in fields},
                 features=features if self.vectors is None else UNREAD,
                 contrast=self.contrast,
-                standardize=self.standardize or self.vectors is not None,
                 per=self.per,
                 pooling=self.score_pooling,
                 percentile=self.score_percentile,
