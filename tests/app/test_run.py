@@ -91,7 +91,7 @@ def test_a_recipes_floor_is_the_autoencoders_unless_another_is_given() -> None:
 
 def test_a_setting_goes_to_the_models_that_have_it(tree: Path) -> None:
     specs = Run(model=("all",), set=("n_components=2", "n_epochs=3", "hidden=16")).models()
-    assert list(specs) == ["auto", "gmm", "autoencoder", "identity"]
+    assert list(specs) == ["auto", "gmm", "autoencoder"]
     assert specs["gmm"].detectors[0].config.n_components == 2
     assert specs["autoencoder"].detectors[0].config.n_epochs == 3
 
@@ -310,7 +310,7 @@ def test_real_clips_go_through(shared: Path, tmp_path: Path, machine_type: str) 
     ]
     assert main(["run", *data, "--out", str(tmp_path), *models]) == OK
     assert [path.parent.name for path in tmp_path.glob("*/parts.csv")] == ["auto"]
-    for model in ("auto", "gmm", "autoencoder", "identity"):
+    for model in ("auto", "gmm", "autoencoder"):
         rows = table(tmp_path / model / "result.csv")
         assert [row[0] for row in rows[2:6]] == ["00", "02", "04", "06"]
         for number in ("00", "02", "04", "06"):
