@@ -88,12 +88,14 @@ def test_all_models_are_those_that_the_machines_are_enough_for(
     plant: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clips, console = index_folder(plant, machine_type="pump"), make_console()
-    specs = Run(model=("all",)).models()
-    assert "identity" in specs
+    specs = Run(model=("auto", "identity")).models()
     assert specs.keys() - possible(specs, clips, None, console).keys() == {"identity"}
     assert "identity is left out: there are too few machines to tell apart" in capsys.readouterr().out
     assert possible(specs, clips, index_folder(plant, machine_type="fan"), console) == specs
-    assert "identity" not in Run(model=("all",), contrast="none").models()
+    for name in ("auto", "all"):
+        kinds = {own.kind for own in Run(model=(name,), contrast="none").models()["auto"].detectors}
+        assert "gaussians" in kinds
+        assert not kinds & {"identity", "network"}
 
 
 def test_a_table_of_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
