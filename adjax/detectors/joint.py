@@ -67,9 +67,9 @@ def make_joint(config: JointConfig = JointConfig(), hyper: JointHyper = JointHyp
     """Build the detector.
 
     It takes one row for each clip, of any numbers; a score is the log of the mean squared whitened deviation, around 0
-    for the clips fitted on. A fit must see all machines of a type. A machine without clips, or whose columns are all
-    constant, has the status NOT_FINITE; so have all machines of the type if a row or a traced setting is not finite or
-    out of its range. Parameters are a `Joint`, leaves (n_machines, ...).
+    for the clips fitted on. Columns that are constant count nowhere. A fit must see all machines of a type. A machine
+    without clips, or whose columns are all constant, has the status NOT_FINITE; so have all machines of the type if a
+    row or a traced setting is not finite or out of its range. Parameters are a `Joint`, leaves (n_machines, ...).
 
     Raises:
         SettingsError: a setting out of its range.
@@ -95,7 +95,8 @@ def make_joint(config: JointConfig = JointConfig(), hyper: JointHyper = JointHyp
     def score(params: Joint, machine: Array, rows: Array, weight: Array) -> Array:
         own = jax.tree.map(lambda leaf: leaf[machine], params)
         deviation = (to_scores(own.marginals, rows[:1])[0] - own.mean)[:, None]
-        squares = jnp.mean(_matmul(own.whitening, deviation) ** 2)
+        moves = jnp.sum(own.marginals.factor > 0)  # columns that are left out have no say
+        squares = jnp.sum(_matmul(own.whitening, deviation) ** 2) / jnp.maximum(moves, 1)
         return jnp.where(weight[0] > 0, jnp.log(jnp.maximum(squares, 1e-12)), jnp.nan)[None]
 
     return Detector(fit, score, (KIND.name,), hyper)
@@ -127,14 +128,17 @@ def _gaussians(marginals: Marginals, rows: Array, present: Array, prior: Array) 
         mean, z, fourth = deviations(machine)
         share = n / jnp.maximum(n + prior, 1)
         of_mates, of_own = (1 - share) / everyone, share / jnp.maximum(n, 1)
-        moment = of_mates * moments + of_own * _matmul(z.T, z)
+        moves = (machine[0].factor > 0).astype(z.dtype)
+        moment = of_mates * moments * moves[:, None] * moves[None, :] + of_own * _matmul(z.T, z)
         # Ledoit and Wolf's intensity, with weights in place of 1/n: a row of the machine itself has both weights.
         both = of_own**2 + 2 * of_own * of_mates
         spread = of_mates**2 * fourths + both * fourth
         n_effective = 1 / jnp.maximum(of_mates**2 * everyone + both * n, 1e-30)
-        mu, norm = jnp.trace(moment) / d, jnp.sum(moment**2)
+        # Columns that are left out are 0 there: neither what the identity is for the others, nor far from it.
+        n_columns = jnp.maximum(jnp.sum(moves), 1)
+        mu, norm = jnp.trace(moment) / n_columns, jnp.sum(moment**2)
         noise = spread - norm / n_effective
-        intensity = jnp.clip(noise / jnp.maximum(norm - d * mu**2, 1e-12), MIN_SHRINKAGE, 1)
+        intensity = jnp.clip(noise / jnp.maximum(norm - n_columns * mu**2, 1e-12), MIN_SHRINKAGE, 1)
         # At least 1e-6 on the diagonal: clips that are all alike have no correlation, yet a distance.
         shrunken = (1 - intensity) * moment + intensity * jnp.maximum(mu, 1e-6) * jnp.eye(d, dtype=z.dtype)
         factor = jnp.linalg.cholesky(shrunken)

@@ -124,6 +124,19 @@ def test_heavy_tails_cost_less_when_columns_are_made_normal() -> None:
     assert aucs[0] > aucs[1] + 0.03
 
 
+@pytest.mark.parametrize("config", [JointConfig(), LINEAR])
+def test_constant_columns_change_nothing(config: JointConfig) -> None:
+    machines, new = [correlated(2, 20), correlated(3, 30) + 5], correlated(4, 10) * 2
+
+    def wider(rows: np.ndarray) -> np.ndarray:
+        return np.concatenate([rows, np.full((len(rows), 40), 7.3, np.float32)], axis=1)
+
+    params, _ = fit(config, training(machines))
+    wide, _ = fit(config, training([wider(own) for own in machines]))
+    expected = scores(config, params, 0, new)
+    assert_allclose(scores(config, wide, 0, wider(new)), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_statuses() -> None:
     own, constant = correlated(8, 10), np.ones((10, D), np.float32)
     assert_array_equal(fit(LINEAR, training([own, own + 1]))[1].status, [CONVERGED] * 2)
