@@ -73,6 +73,11 @@ def fit_model(
     every = [align(own, detector) for detector, own in zip(spec.detectors, every, strict=True)]
     failures: list[AdjaxError] = list(dict.fromkeys(error for own in every for error in own.failures))
     group = np.arange(len(every[0].clips)) if group is None else np.asarray(group)
+    if group.shape != (len(every[0].clips),):
+        raise SettingsError(
+            f"group of shape {group.shape} for {len(every[0].clips)} clips: give one number for each clip that can be "
+            "used"
+        )
     every, group, findings = usable_clips(spec, every, group, failures)
     clips = every[0].clips
     machines = clips.machines

@@ -185,6 +185,7 @@ def _of_sounds(
         clips.append(Clip(Path(name), *own, split=split, label=0 if split else None, key=name))
         good.append(np.asarray(sound, np.float32))
     found: dict[Any, ClipFeatures] = {}
+    _check_sounds(spec, good, sr)
     for front_end in spec.front_ends:
         if not isinstance(front_end, FeatureConfig):
             raise SettingsError("this model fuses sound and vectors; give features of each, see fit_model")
@@ -205,6 +206,21 @@ def _of_sounds(
                 infos=tuple(infos),
             )
     return tuple(found[front_end] for front_end in spec.front_ends)
+
+
+def _check_sounds(spec: ModelSpec, sounds: Sequence[np.ndarray], sr: int | None) -> None:
+    """Raise SettingsError for arrays that are shorter than a frame, all of them: they are vectors, not sounds."""
+    longest = max(map(len, sounds), default=0)
+    for own in spec.front_ends:
+        if (
+            isinstance(own, FeatureConfig)
+            and len(sounds) > 1
+            and longest * own.sr < own.n_fft * (sr or own.sr)
+        ):
+            raise SettingsError(
+                f"not one of {len(sounds)} sounds is as long as a frame ({own.n_fft / own.sr:g} s): they have up to "
+                f"{longest} samples; vectors are one array, (n_clips, n_features): numpy.array(...)"
+            )
 
 
 def _describe(sound: np.ndarray, at_rate: np.ndarray, sr_given: int, sr: int) -> ClipInfo:

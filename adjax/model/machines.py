@@ -14,11 +14,17 @@ from adjax.types import ClipError, MachineId, SettingsError, readable
 
 
 def machine_of(name: Any) -> MachineId:
-    """A machine from its name: "pump", "pump/left", or (type, id)."""
-    if isinstance(name, str):
-        machine_type, _, machine_id = name.partition("/")
-        return MachineId(machine_type, machine_id)
-    return MachineId(*name)
+    """A machine from its name: "pump", "pump/left", or (type, id).
+
+    Raises:
+        SettingsError: it is none.
+    """
+    parts = str(name).partition("/")[::2] if isinstance(name, str) else name
+    if not (isinstance(parts, tuple) and 1 <= len(parts) <= 2 and all(isinstance(p, str) for p in parts)):
+        raise SettingsError(f"machine {name!r} is no name: give text such as 'pump' or 'pump/left'")
+    if not parts[0]:
+        raise SettingsError(f"machine {name!r} has no type: give a name such as 'pump' or 'pump/left'")
+    return MachineId(*parts)
 
 
 def find_machine(known: Sequence[MachineId], name: str) -> MachineId:
@@ -83,6 +89,8 @@ def machines_of(machine: Any, known: Sequence[MachineId] | None, n: int) -> list
         return [known[0] if known else LONE] * n
     if isinstance(machine, (str, MachineId)):
         machine = [machine] * n
+    if not hasattr(machine, "__len__"):
+        raise SettingsError(f"machine {machine!r} is no name: give text such as 'pump' or 'pump/left'")
     if len(machine) != n:
         raise SettingsError(f"{len(machine)} machines for {n} clips: give one name, or one for each clip")
     if known is None:

@@ -209,3 +209,31 @@ def test_wild_scales_and_constant_columns_do_no_harm() -> None:
 def test_several_rows_of_a_clip_are_frames() -> None:
     features = ClipFeatures(adjax.ClipTable(()), np.zeros((4, 2), np.float32), np.array([0, 3, 4]))
     assert config_of(features) == VectorConfig(2, "none")
+
+
+@pytest.mark.parametrize("machine", [0, [0] * 24, "", [("pump", 1)] * 24, [None] * 24])
+def test_a_machine_has_a_name(machine: object) -> None:
+    with pytest.raises(SettingsError, match="such as 'pump'"):
+        adjax.fit(numbers(), "gmm", machine=machine, settings=SETTINGS)
+
+
+def test_names_of_an_array_are_text() -> None:
+    found = adjax.fit(numbers(), "gmm", machine=np.array(["a"] * 12 + ["b/c"] * 12), settings=SETTINGS)
+    assert found.machines == (MachineId("a"), MachineId("b", "c"))
+    assert {type(name) for machine in found.machines for name in machine} == {str}
+
+
+@pytest.mark.parametrize("group", [[0, 1], np.zeros((24, 1), int)])
+def test_a_group_for_each_vector(group: object) -> None:
+    with pytest.raises(SettingsError, match="for 24 clips: give one number for each clip"):
+        adjax.fit(numbers(), "gmm", group=group, settings=SETTINGS)
+    bad = numbers()
+    bad[3, 1] = np.nan
+    with pytest.raises(SettingsError, match="for 23 clips"):  # nobody knows whose number is left over
+        adjax.fit(bad, "gmm", group=np.arange(24) // 4, settings=SETTINGS)
+
+
+def test_lists_of_vectors_are_not_taken_for_sounds() -> None:
+    for vectors in (numbers().tolist(), list(numbers())):
+        with pytest.raises(SettingsError, match=r"up to 3 samples; vectors are one array"):
+            adjax.fit(vectors)
