@@ -21,6 +21,7 @@ from adjax.types import ClipError, DataError, MachineId, readable
 
 LONE = MachineId("machine")  # where nobody has named one
 MAX_FLOAT = float(np.finfo(np.float32).max)
+COARSE = 0.1  # share of a column's spread that rounding may be before somebody should know
 _LABEL_OF = {
     **dict.fromkeys(("0", "0.0", "normal"), 0),
     **dict.fromkeys(("1", "1.0", "anomaly", "anomalous", "abnormal"), 1),
@@ -99,8 +100,26 @@ def read_table(
     if "split" not in raw.words:
         clips = _without_split(clips, seed)
         notes = (_note(path, clips),)
-    table = ClipTable(tuple(clips), tuple(rejected), notes)
-    return VectorTable(table, raw.values[places].astype(np.float32), raw.columns)
+    values = raw.values[places]
+    kept = values.astype(np.float32)
+    notes += _coarse(path, values, kept, raw.columns)
+    return VectorTable(ClipTable(tuple(clips), tuple(rejected), notes), kept, raw.columns)
+
+
+def _coarse(path: Path, values: np.ndarray, kept: np.ndarray, columns: Sequence[str]) -> tuple[str, ...]:
+    """A note on columns that lie so far from 0 that float32 keeps little of what moves in them."""
+    scale = np.maximum(
+        np.abs(values).max(axis=0), np.finfo(np.float32).tiny
+    )  # no square overflows or vanishes
+    lost = np.sqrt(np.mean(((values - kept) / scale) ** 2, axis=0))
+    found = np.flatnonzero((lost > COARSE * (values / scale).std(axis=0)) & (np.ptp(values, axis=0) > 0))
+    if not len(found):
+        return ()
+    names = first_of([repr(columns[j]) if columns else str(j) for j in found.tolist()])
+    return (
+        f"{readable(path.name)}: numbers are kept to 7 digits (float32), which loses most of what moves in {names}: "
+        "subtract a constant from such a column beforehand",
+    )
 
 
 def bad_rows(

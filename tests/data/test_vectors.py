@@ -283,3 +283,18 @@ def _files() -> list[bytes]:
         parquet.write_table(pyarrow.table({"file": ["x", "y"], "a": [1.0, 2.0]}), file)
         found.append(file.getvalue())
     return found
+
+
+def test_columns_too_far_from_zero_for_float32_are_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    unit = rng.normal(size=200)
+    columns = {"near": unit, "time": 1.7e9 + 60 * np.arange(200), "far": 1.7e9 + unit, "same": 0 * unit + 0.1}
+    columns |= {"small": 1e-30 * unit, "large": 1e30 * unit, "shifted": 1e4 + unit}
+    path = tmp_path / "t.csv"
+    rows = [",".join(["file", *columns])]
+    numbers = np.column_stack(list(columns.values())).tolist()
+    rows += [f"{i}.wav," + ",".join(map(repr, row)) for i, row in enumerate(numbers)]
+    path.write_text("\n".join(rows))
+    (_, note) = read_table(path).clips.notes
+    assert "t.csv: numbers are kept to 7 digits" in note
+    assert "moves in 'far': subtract" in note
