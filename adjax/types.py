@@ -14,9 +14,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
 AnyArray = Any  # NumPy's on the host, JAX's in a program: pytrees that live on both sides
+Scope = Literal["machine", "type", "all"]
 
 # Codes of `FitInfo.status`. A compiled fit cannot raise, so it reports.
 CONVERGED = 0
@@ -101,6 +104,41 @@ class Training(NamedTuple):
     members: AnyArray | None = None
 
 
+class Shared(NamedTuple):
+    """Numbers that all machines of a fit have in common, within its parameters: one copy, no axis of machines.
+
+    Attributes:
+        value: leaves (n_fits, ...); (1, ...) of what one fit leaves behind.
+        fit: (n_machines,) int32, which of them is each machine's.
+    """
+
+    value: Any
+    fit: AnyArray
+
+    def of(self, machine: Any) -> Any:
+        """The numbers of one machine's fit."""
+        return jax.tree.map(lambda leaf: leaf[self.fit[machine]], self.value)
+
+
+def shared(value: Any, n_machines: int) -> Shared:
+    """What the machines of one fit have in common."""
+    return Shared(jax.tree.map(lambda leaf: leaf[None], value), jnp.zeros(n_machines, jnp.int32))
+
+
+def is_shared(tree: Any) -> bool:
+    """Whether a pytree is `Shared`, for functions that take it as a leaf."""
+    return isinstance(tree, Shared)
+
+
+def of_machines(params: Any, index: Any) -> Any:
+    """Parameters of some machines only: `index` is a slice or an integer array."""
+    return jax.tree.map(
+        lambda leaf: leaf._replace(fit=leaf.fit[index]) if is_shared(leaf) else leaf[index],
+        params,
+        is_leaf=is_shared,
+    )
+
+
 class RowDetector(NamedTuple):
     """A detector that knows one machine's rows and scores rows: pure functions built by a factory over static settings.
 
@@ -127,7 +165,8 @@ class Detector(NamedTuple):
     """A detector that sees all machines of a fit, so that it may borrow or contrast, and scores one clip.
 
     Attributes:
-        fit: (key, training, hyper) -> (params, FitInfo); both with the leading axis n_machines.
+        fit: (key, training, hyper) -> (params, FitInfo); both with the leading axis n_machines, but for what is
+            `Shared`.
         score: (params, machine, rows, weight) -> (n_parts,) float, higher = more anomalous. One clip: `rows`
             (n_rows, n_features), `weight` (n_rows,) 1 for its rows and then 0 for padding, `machine` () int whose it
             is. NaN where the clip has too few rows for a score.
@@ -168,7 +207,10 @@ class Kind(NamedTuple):
         make: (config, hyper) -> `RowDetector`, or `Detector` if it sees several machines.
         rows: what it takes: "any" rows; "pooled", one row for each clip (views of a log-mel unless told otherwise,
             moments of other frames); or the "views" of a log-mel alone (`adjax.features.views`).
-        scope: whose clips one fit sees: one "machine", all of a "type", or "all".
+        scope: whose clips one fit sees: one "machine", all of a "type", or "all"; or (config) -> one of these.
+        least_machines: that a fit must see. A model of several detectors leaves out one that sees fewer.
+        scales: whether it brings columns to one scale itself, by all that it sees. Rows then come as they are: without
+            its own mean, a machine cannot be told from others.
         parts: names of a row detector's one part, or of a detector's.
         axes: settings that a sweep tries by default, "config.<field>" or "hyper.<field>" -> values. None: it has
             nothing to sweep.
@@ -195,7 +237,9 @@ class Kind(NamedTuple):
     hyper: type
     make: Callable[[Any, Any], RowDetector | Detector]
     rows: Literal["any", "pooled", "views"] = "any"
-    scope: Literal["machine", "type", "all"] = "machine"
+    scope: Scope | Callable[[Any], Scope] = "machine"
+    least_machines: int = 1
+    scales: bool = False
     axes: Mapping[str, tuple[Any, ...]] | None = None
     calibrate: Literal["folds", "split"] = "folds"
     recipes: Mapping[str, tuple[Any, Mapping[str, Any]]] = MappingProxyType({})
@@ -210,6 +254,10 @@ class Kind(NamedTuple):
         d * d + n_train + n_test
     )
     max_lanes: int = 512
+
+    def scope_of(self, config: Any) -> Scope:
+        """`scope` with these settings."""
+        return self.scope if isinstance(self.scope, str) else self.scope(config)
 
 
 class EngineOptions(NamedTuple):

@@ -17,7 +17,7 @@ from jax import export
 from jax import numpy as jnp
 
 from adjax.batching import map_clips
-from adjax.detectors import mahalanobis, neighbours
+from adjax.detectors import identity, mahalanobis, neighbours
 from adjax.detectors.autoencoder import (
     AutoencoderConfig,
     AutoencoderHyper,
@@ -102,6 +102,18 @@ def nearness_case() -> tuple[Any, ...]:
     return detector.score, jax.eval_shape(fit, *shapes)[0], COUNT, *one
 
 
+def identity_case() -> tuple[Any, ...]:
+    whole = jax.ShapeDtypeStruct((N_ROWS,), jnp.int32)
+    seeds = jax.ShapeDtypeStruct((3,), jnp.uint32)
+    return identity.make_identity().fit, KEY, Training(X, WEIGHT, whole, whole, whole, seeds)
+
+
+def log_odds_case() -> tuple[Any, ...]:
+    fit, *shapes = identity_case()
+    one = (jax.ShapeDtypeStruct((1, N_FEATURES), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32))
+    return identity.make_identity().score, jax.eval_shape(fit, *shapes)[0], COUNT, *one
+
+
 def fit_case(kind: Any, n_init: int = 1) -> tuple[Any, ...]:
     return make_gmm(GmmConfig(3, kind, n_init=n_init)).fit, KEY, X, WEIGHT
 
@@ -114,12 +126,14 @@ SCORES: dict[str, Callable[[], tuple[Any, ...]]] = {
     "gwrp": lambda: feature_case(FeatureConfig(pooling="gwrp")),
     "mahalanobis": log_distance_case,
     "neighbours": nearness_case,
+    "identity": log_odds_case,
     "autoencoder": autoencoder_case,
     **{f"{kind} mixture": functools.partial(gmm_case, kind) for kind in COVARIANCE_TYPES},
 }
 FITS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "mahalanobis": gaussian_case,
     "neighbours": neighbours_case,
+    "identity": identity_case,
     "autoencoder": lambda: (make_autoencoder(AutoencoderConfig(n_epochs=1)).fit, KEY, X, WEIGHT),
     "autoencoder lanes": lanes_case,
     "full mixture": lambda: fit_case("full", n_init=2),

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.progress import Progress
 
 from adjax.app.console import say
-from adjax.data.clips import ClipTable
+from adjax.data.clips import ClipTable, count, first_of
+from adjax.data.index import index_folder
 from adjax.data.recordings import Grouping, compile_pattern, group_clips, read_groups
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import checkpoint_folders, fit_model
 from adjax.model.fit_detector import Watch
 from adjax.model.folds import held_out_split
 from adjax.model.model import Model
+from adjax.model.scopes import looks_beyond
 from adjax.model.spec import ModelSpec
 from adjax.model.usable import look_at
+from adjax.model.vectors import read_vectors
 from adjax.store import drop_checkpoints as drop
+from adjax.types import DataError
 
 TRAINING = "training"  # folder of an unfinished fit
 
@@ -30,6 +37,7 @@ def fit_with_progress(
     spec: ModelSpec,
     train: tuple[ClipFeatures, ...],
     *,
+    contrast: Sequence[ClipFeatures | None] | None = None,
     false_alarm_rate: float,
     group: str | None,
     checkpoints: Path | None,
@@ -41,6 +49,7 @@ def fit_with_progress(
         name: of the model.
         spec: what to fit.
         train: features of normal clips, one for each detector.
+        contrast: of machines to tell these apart from, see `fit_model`.
         false_alarm_rate: of decisions.
         group: what groups recordings, see `grouping_of`; the record of the model keeps by what they were grouped.
         checkpoints: see `fit_model`.
@@ -63,6 +72,7 @@ def fit_with_progress(
     model = fit_model(
         spec,
         train,
+        contrast=contrast,
         group=grouping.group,
         false_alarm_rate=false_alarm_rate,
         checkpoints=checkpoints,
@@ -70,6 +80,45 @@ def fit_with_progress(
     )
     progress.update(task, completed=n)
     return model.with_about(recordings=grouping.rule)
+
+
+def other_types(
+    command: Any, specs: Iterable[ModelSpec], clips: ClipTable, console: Console
+) -> ClipTable | ClipFeatures | None:
+    """Training clips of the types that --machine-type leaves out, where a model tells its machines apart from those.
+
+    Args:
+        command: with `data`, `vectors`, `machine_type` and `seed`.
+        specs: of all models.
+        clips: of the type that was asked for.
+        console: hears of it.
+    """
+    beyond = any(looks_beyond(own) for spec in specs for own in spec.detectors)
+    if command.machine_type is None or not beyond or (command.data is None and command.vectors is None):
+        return None
+    every: ClipTable | ClipFeatures
+    try:
+        if command.vectors is not None:
+            every = read_vectors(command.vectors, seed=command.seed)
+        else:
+            every = index_folder(command.data, seed=command.seed)
+    except DataError as error:  # the type that was asked for can be used all the same
+        say(console, f"Note: machines are told apart from none of another type: {error}")
+        return None
+    own = set(clips.machine_types)
+    chosen = [
+        i for i, clip in enumerate(every.clips) if clip.split != "test" and clip.machine_type not in own
+    ]
+    if not chosen:
+        return None
+    table = ClipTable(tuple(every.clips[i] for i in chosen))
+    types = first_of(list(table.machine_types))
+    say(
+        console,
+        f"{count(len(chosen), 'training clip')} of {types} are read, too: the model learns to tell its machines from "
+        "theirs (not with --contrast type), and does not judge them.",
+    )
+    return every.at(chosen) if isinstance(every, ClipFeatures) else table
 
 
 def grouping_of(clips: ClipTable, group: str | None) -> Grouping:

@@ -15,6 +15,7 @@ from adjax.features.recipes import FeatureKind, Floor, Pooling
 from adjax.model.setting_text import parse_setting, setting_text, setting_types
 from adjax.model.spec import (
     Calibrating,
+    Contrast,
     Fusion,
     ModelSpec,
     Per,
@@ -69,7 +70,8 @@ class ModelOptions:
     vectors: Path | None = None
     """In place of --data: a table of vectors from elsewhere (embeddings, openSMILE, ...), CSV, NPZ or Parquet, one row
     for each clip: columns file, machine_type, machine_id, split, label, domain, and numbers (docs/vectors.md). Settings
-    of recordings (--features to --n-mels, --sr, --channel) are refused with it, and numbers are standardized."""
+    of recordings (--features to --n-mels, --sr, --channel) are refused with it; numbers are standardized for kinds that
+    do not scale them themselves."""
     set: Annotated[tuple[str, ...], tyro.conf.arg(help=_settings_help(), metavar="NAME=VALUE")] = ()
     features: FeatureKind = "log-mel"
     """Log-mel spectrogram in dB, MFCC, magnitude spectrum or PCEN."""
@@ -89,6 +91,10 @@ class ModelOptions:
     """How the scores of a clip's rows become the clip's score."""
     score_percentile: float = 95.0
     """Which, for --score-pooling percentile."""
+    contrast: Contrast = "all"
+    """From which machines a kind that tells machines apart (identity) tells each: all in the data, also those of the
+    types that --machine-type leaves out (their training clips are read, and not scored), or those of its own type.
+    none: such kinds are left out."""
     fusion: Fusion = "fisher"
     """Of several detectors: fisher adds up their evidence (-log p of each one's loudest part); max: the loudest part of
     all; mean: of all parts."""
@@ -128,7 +134,8 @@ class ModelOptions:
         }  # fmt: skip
         features |= {"floor": self.floor} if self.floor else {}
         features |= {"pooling": self.clip_pooling} if self.clip_pooling else {}
-        more = {"calibration": self.calibration} if self.calibration else {}
+        more: dict[str, Any] = {"calibration": self.calibration} if self.calibration else {}
+        more |= {"standardize": True} if self.standardize else {}  # else what suits the kind
         found = {}
         for name in names:
             fields = {field for kind in _kinds(name) for field in setting_types(kind)}
@@ -136,7 +143,7 @@ class ModelOptions:
                 name,
                 settings={key: value for key, value in wanted.items() if key in fields},
                 features=features if self.vectors is None else UNREAD,
-                standardize=self.standardize or self.vectors is not None,
+                contrast=self.contrast,
                 per=self.per,
                 pooling=self.score_pooling,
                 percentile=self.score_percentile,

@@ -20,16 +20,18 @@ from adjax.app.console import (
     print_understood,
     say,
 )
-from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress, hold_out_test
+from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress, hold_out_test, other_types
 from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
 from adjax.data.clips import ClipTable, read_labels
 from adjax.data.index import index_folder
+from adjax.model.contrast import extract_contrast
 from adjax.model.extraction import ClipFeatures
-from adjax.model.inputs import extract_splits
+from adjax.model.inputs import Features, extract_splits
 from adjax.model.model import Model
 from adjax.model.result import Result
+from adjax.model.scopes import sees_enough
 from adjax.model.spec import ModelSpec, everything
 from adjax.model.vectors import config_of, read_vectors, split_vectors, taking
 from adjax.report.folder import FAILURES, FILES, draw_figures, score_files, write_run
@@ -65,7 +67,7 @@ class Run(ModelOptions):
 
     def models(self) -> dict[str, ModelSpec]:
         """The settings of each model by its name."""
-        return self.specs(everything() if self.model == ("all",) else self.model)
+        return self.specs(everything(self.contrast) if self.model == ("all",) else self.model)
 
 
 @dataclass
@@ -116,21 +118,31 @@ def _run(
         data = replace(data, clips=clips)
     else:
         data = clips
-    features = _features(command, specs, data, console, clock)
+    others = other_types(command, specs.values(), clips, console)
+    if others is not None:
+        counts["contrast_clips"] = len(others.clips)
+    if command.model == ("all",):
+        specs = _possible(specs, clips, others, console)
+    features = _features(command, specs, data, others, console, clock)
     found: dict[str, tuple[Model, Result]] = {}
     for name, spec in specs.items():
         with clock.step(f"fit and score {name}"), make_progress(console) as progress:
-            train, test = features[name]
+            train, test, contrast = features[name]
             model = fit_with_progress(
                 progress,
                 name,
                 spec,
                 train,
+                contrast=contrast,
                 false_alarm_rate=command.false_alarm_rate,
                 group=command.group,
                 checkpoints=command.out / TRAINING / name.replace(":", "_"),
             )
-            found[name] = model, model.score_features(test)
+            # A detector that was left out of the model has features all the same.
+            found[name] = (
+                model,
+                model.score_features([test[spec.detectors.index(own)] for own in model.spec.detectors]),
+            )
     summaries = {name: summarise(result, seed=command.seed) for name, (_, result) in found.items()}
 
     def fill(place: Path) -> None:
@@ -186,6 +198,25 @@ def print_result(
         )
 
 
+def _possible(
+    specs: Mapping[str, ModelSpec],
+    clips: ClipTable,
+    others: ClipTable | ClipFeatures | None,
+    console: Console,
+) -> dict[str, ModelSpec]:
+    """Of all models there are, those that the machines are enough for."""
+    other = others.clips if isinstance(others, ClipFeatures) else others
+    machines = (*clips.select(split="train").machines, *(other.machines if other is not None else ()))
+    found = {
+        name: spec
+        for name, spec in specs.items()
+        if any(sees_enough(own, machines) for own in spec.detectors)
+    }
+    for name in specs.keys() - found.keys():
+        say(console, f"Note: {name} is left out: there are too few machines to tell apart.")
+    return found
+
+
 def _data(command: Run, console: Console, clock: Clock) -> tuple[ClipTable | ClipFeatures, dict[str, Any]]:
     """The clips, or the vectors of a table; and what to say of where they came from."""
     where: dict[str, Any] = {"machine_type": command.machine_type, "seed": command.seed}
@@ -204,14 +235,20 @@ def _features(
     command: Run,
     specs: Mapping[str, ModelSpec],
     data: ClipTable | ClipFeatures,
+    others: ClipTable | ClipFeatures | None,
     console: Console,
     clock: Clock,
-) -> dict[str, tuple[tuple[ClipFeatures, ...], tuple[ClipFeatures, ...]]]:
-    """Of the training and the test clips, for each model; models with the same front ends share them."""
+) -> dict[str, tuple[Features, Features, tuple[ClipFeatures | None, ...]]]:
+    """Of the training clips, the test clips and those of other types, for each model; the same front ends once."""
+    cache = default_folder() if command.cache else None
     if isinstance(data, ClipFeatures):
         train, test = split_vectors(data)
         n = {name: len(spec.detectors) for name, spec in specs.items()}
-        return {name: ((train,) * n[name], (test,) * n[name]) for name in specs}
+        contrasts = extract_contrast(list(specs.values()), others)
+        return {
+            name: ((train,) * n[name], (test,) * n[name], contrast)
+            for name, contrast in zip(specs, contrasts, strict=True)
+        }
     front_ends = {spec.front_ends: spec for spec in specs.values()}
     with clock.step("read and extract features"), make_progress(console) as progress:
         task = progress.add_task("Reading clips, computing features", total=len(data) * len(front_ends))
@@ -219,12 +256,16 @@ def _features(
             key: extract_splits(
                 data,
                 spec,
-                cache=default_folder() if command.cache else None,
+                cache=cache,
                 on_clips=lambda n: progress.update(task, advance=n),
             )
             for key, spec in front_ends.items()
         }
-    return {name: shared[spec.front_ends] for name, spec in specs.items()}
+        contrasts = extract_contrast(list(specs.values()), others, cache=cache)
+    return {
+        name: (*shared[spec.front_ends], contrast)
+        for (name, spec), contrast in zip(specs.items(), contrasts, strict=True)
+    }
 
 
 def _synthetic_data(command: Run, console: Console, clock: Clock) -> Path:

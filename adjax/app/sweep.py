@@ -103,10 +103,11 @@ class SweepCommand:
         kind = KINDS[self.model.partition(":")[0]]
         made = kind.make(kind.config(), kind.hyper())
         usual: Pooling = "none" if isinstance(made, RowDetector) and made.n_context > 1 else "gwrp"
+        more: dict[str, Any] = {"standardize": True} if self.standardize else {}  # else what suits the kind
         return make_spec(
             self.model,
             features={"pooling": self.clip_pooling or usual} if self.vectors is None else UNREAD,
-            standardize=self.standardize or self.vectors is not None,
+            **more,
             pooling=self.score_pooling,
             calibration="none",
         )

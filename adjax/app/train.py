@@ -11,12 +11,13 @@ from typing import Any
 from rich.console import Console
 
 from adjax.app.console import print_failures, print_notes, print_table, print_understood, say
-from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress, grouping_of
+from adjax.app.fitting import TRAINING, drop_checkpoints, fit_with_progress, grouping_of, other_types
 from adjax.app.options import ModelOptions
 from adjax.app.progress import make_progress
 from adjax.data.cache import default_folder
 from adjax.data.clips import count
 from adjax.data.index import index_folder
+from adjax.model.contrast import extract_contrast
 from adjax.model.inputs import extract_for
 from adjax.model.keep import CARD, save_model
 from adjax.model.vectors import as_features, config_of, read_vectors, taking
@@ -62,6 +63,7 @@ def train(command: Train, console: Console) -> bool:
             console,
             f"{len(everything) - len(clips)} test clips are left alone: a model is trained on normal clips only.",
         )
+    others = other_types(command, [spec], clips, console)
     with _work_folder(command.out) as work:
         with make_progress(console) as progress:
             if vectors is not None:
@@ -75,11 +77,13 @@ def train(command: Train, console: Console) -> bool:
                     cache=default_folder() if command.cache else None,
                     on_clips=lambda n: progress.update(task, advance=n),
                 )
+            (contrast,) = extract_contrast([spec], others, cache=default_folder() if command.cache else None)
             model = fit_with_progress(
                 progress,
                 command.model,
                 spec,
                 features,
+                contrast=contrast,
                 false_alarm_rate=command.false_alarm_rate,
                 group=command.group,
                 checkpoints=work / TRAINING / "model",

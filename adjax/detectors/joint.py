@@ -155,6 +155,7 @@ KIND = Kind(
     hyper=JointHyper,
     make=make_joint,
     rows="pooled",
+    scales=True,
     scope="type",
     recipes={"linear": (JointConfig("linear"), {})},
     least=lambda config: 2,

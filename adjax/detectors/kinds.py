@@ -26,10 +26,11 @@ MODULES: dict[str, Any] = {
     "autoencoder": "adjax.detectors.autoencoder.kind",
     "joint": "adjax.detectors.joint",
     "neighbours": "adjax.detectors.neighbours",
+    "identity": "adjax.detectors.identity",
 }
 KINDS = Kinds(MODULES)
 # What "auto" fuses: kinds that hear different faults and need neither labels nor long training.
-AUTO_KINDS = ("gaussians", "joint", "neighbours")
+AUTO_KINDS = ("gaussians", "joint", "neighbours", "identity")
 
 
 def kind_of(name: str) -> Kind:

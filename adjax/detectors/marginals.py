@@ -123,21 +123,25 @@ def to_scores(marginals: Marginals, x: Array) -> Array:
     if not marginals.knots.shape[0]:
         return z
     knots, heights = marginals.knots, marginals.heights
+    # A value that many clips have, such as 0, is the same value in a program that rounds it in another way.
+    same = 1e-5 + 16 * jnp.finfo(z.dtype).eps * jnp.abs(marginals.centre) * marginals.factor
 
     def one(row: Array) -> Array:
         # Where several knots are one value, its score is the mean of theirs.
-        passed, before = knots <= row[None], knots < row[None]
-        inside = (_interpolate(row, knots, heights, passed) + _interpolate(row, knots, heights, before)) / 2
+        passed, before = knots <= (row + same)[None], knots < (row - same)[None]
+        inside = (
+            _interpolate(row, knots, heights, passed, 1) + _interpolate(row, knots, heights, before, 0)
+        ) / 2
         over, under = row - knots[-1], knots[0] - row
         above = heights[-1] + REACH * jnp.tanh(marginals.slopes[1] * jnp.maximum(over, 0) / REACH)
         below = heights[0] - REACH * jnp.tanh(marginals.slopes[0] * jnp.maximum(under, 0) / REACH)
-        return jnp.where(over > 0, above, jnp.where(under > 0, below, inside))
+        return jnp.where(over > same, above, jnp.where(under > same, below, inside))
 
     return jnp.where(marginals.factor[None] > 0, map_clips(one, z, batch_size=64), 0)
 
 
-def _interpolate(row: Array, knots: Array, heights: Array, passed: Array) -> Array:
-    """(d,) linear between the last knot that is `passed` and the next one."""
+def _interpolate(row: Array, knots: Array, heights: Array, passed: Array, same: int) -> Array:
+    """(d,) linear between the last knot that is `passed` and the next one; where both are one value, `same` of them."""
     last = jnp.clip(passed.sum(axis=0) - 1, 0, knots.shape[0] - 2)
     x0, x1, y0, y1 = (
         jnp.take_along_axis(values, (last + step)[None], axis=0)[0]
@@ -146,7 +150,7 @@ def _interpolate(row: Array, knots: Array, heights: Array, passed: Array) -> Arr
     )
     width = x1 - x0
     share = jnp.clip((row - x0) / jnp.where(width > 0, width, 1), 0, 1)
-    return y0 + jnp.where(width > 0, share, (row > x0).astype(row.dtype)) * (y1 - y0)
+    return y0 + jnp.where(width > 0, share, same) * (y1 - y0)
 
 
 def _quantiles(z: Array, present: Array) -> Array:

@@ -160,6 +160,7 @@ KIND = Kind(
     hyper=NeighboursHyper,
     make=make_neighbours,
     rows="pooled",
+    scales=True,
     scope="type",
     least=least_clips,
 )

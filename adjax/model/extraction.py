@@ -56,6 +56,14 @@ class ClipFeatures:
         """The clips that `keep` chooses; their rows are not copied where they lie together."""
         return self.at([i for i, clip in enumerate(self.clips) if keep(clip)])
 
+    def followed_by(self, other: ClipFeatures) -> ClipFeatures:
+        """These clips and then others; only clips and rows."""
+        return ClipFeatures(
+            ClipTable((*self.clips, *other.clips)),
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]]),
+        )
+
     def of_machine(self, machine: MachineId) -> ClipFeatures:
         """The clips of one machine."""
         return self.where(lambda clip: clip.machine == machine)

@@ -10,6 +10,7 @@ import numpy as np
 
 from adjax.data.clips import ClipTable
 from adjax.model.calibration import Calibration, calibrate, no_calibration, tail_p_values
+from adjax.model.contrast import beside, contrasts_of
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit_detector import FittedDetector, Watch, fit_detector, folder_of
 from adjax.model.folds import fold_of_clips, held_out_split
@@ -17,11 +18,12 @@ from adjax.model.lanes import Lane
 from adjax.model.model import Model
 from adjax.model.record import Record
 from adjax.model.result import HeldOut
+from adjax.model.scopes import with_enough
 from adjax.model.score import DetectorParams, ModelParams
 from adjax.model.spec import ModelSpec, check_rate
 from adjax.model.usable import profiles_of, usable_clips
 from adjax.model.vectors import align
-from adjax.types import AdjaxError, FitError, MachineId, SettingsError
+from adjax.types import AdjaxError, FitError, MachineId, SettingsError, of_machines
 
 FALSE_ALARM_RATE = 0.05
 APART = 0.01  # chance that any clip of a machine is called apart by luck
@@ -31,6 +33,7 @@ def fit_model(
     spec: ModelSpec,
     train: ClipFeatures | Sequence[ClipFeatures],
     *,
+    contrast: ClipFeatures | Sequence[ClipFeatures | None] | None = None,
     group: np.ndarray | None = None,
     false_alarm_rate: float = FALSE_ALARM_RATE,
     checkpoints: Path | None = None,
@@ -38,11 +41,15 @@ def fit_model(
 ) -> Model:
     """Fit a model on the host.
 
-    A machine that cannot be fitted is not in the model: its `FitError` is in the record, and the others go on.
+    A machine that cannot be fitted is not in the model: its `FitError` is in the record, and the others go on. So do
+    the other detectors where one needs more machines than there are; the model's specification is then without it.
 
     Args:
         spec: what to fit.
         train: features of normal clips, in recording order: one for all detectors, or one for each.
+        contrast: features of normal clips of further machines, which the model will not judge: detectors that look at
+            all types learn what sets the model's machines apart from these, too; the others do not see them. One for
+            all detectors, or one for each.
         group: (n_clips,) int, which clips belong to one recording or session; None: none do. See `fold_of_clips`.
         false_alarm_rate: at which clips will be called anomalous, in (0, 1); it can be changed afterwards.
         checkpoints: folder for those of long trainings; the same call after a stop at any point goes on there, to the
@@ -71,18 +78,30 @@ def fit_model(
     machines = clips.machines
     place = {machine: i for i, machine in enumerate(machines)}
     machine = np.array([place[clip.machine] for clip in clips], np.int64)
+    others, notes_of_others = contrasts_of(spec, contrast, machines)
+    spec, chosen, left_out = with_enough(
+        spec, [machines if one is None else (*machines, *one.clips.machines) for one in others]
+    )
+    every, others = [every[i] for i in chosen], [others[i] for i in chosen]
     lanes = _lanes(spec, machine, group)
     fitted = [
-        fit_detector(number, spec, own, machines, machine, lanes, checkpoints, watch, failures)
-        for number, own in enumerate(every)
+        fit_detector(
+            number,
+            spec,
+            *beside(own, machine, lanes, machines, other),
+            len(machines),
+            checkpoints,
+            watch,
+            failures,
+        )
+        for number, (own, other) in enumerate(zip(every, others, strict=True))
     ]
     good = np.all([one.good for one in fitted], axis=0)
     calibration, held_out, good = _calibrate(spec, fitted, clips, machine, good, false_alarm_rate, failures)
     kept = np.flatnonzero(good)
     params = ModelParams(tuple(_keep(one.params, kept) for one in fitted), calibration)
-    notes = [note for own in every for note in own.notes] + [
-        remark for one in fitted for remark in one.remarks
-    ]
+    notes = [note for own in every for note in own.notes] + left_out + notes_of_others
+    notes += [remark for one in fitted for remark in one.remarks]
     record = Record.of(
         fits=tuple(fit for one in fitted for fit in one.fits),
         failures=tuple(failures),
@@ -157,7 +176,7 @@ def _lanes(spec: ModelSpec, machine: np.ndarray, group: np.ndarray) -> list[Lane
 def _keep(params: DetectorParams, machines: np.ndarray) -> DetectorParams:
     """Only some machines, and the models that judge them."""
     models, index = np.unique(params.model[machines], return_inverse=True)
-    own = jax.tree.map(lambda leaf: leaf[models], (params.standardizer, params.params))
+    own = of_machines((params.standardizer, params.params), models)
     return DetectorParams(index.reshape(-1).astype(np.int32), own[0], own[1], params.typical[machines])
 
 

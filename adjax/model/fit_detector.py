@@ -16,11 +16,20 @@ from adjax.features.recipes import FeatureConfig
 from adjax.files import file_name
 from adjax.model.extraction import ClipFeatures
 from adjax.model.lanes import GroupFit, Lane, fit_group
-from adjax.model.lift import make_detector
+from adjax.model.lift import join_fits, make_detector
 from adjax.model.result import Fit
+from adjax.model.scopes import scopes_of, units_of
 from adjax.model.score import DetectorParams, parts_of_clips
 from adjax.model.spec import DetectorSpec, ModelSpec
-from adjax.types import NOT_FINITE, AdjaxError, Detector, EngineOptions, FitError, MachineId
+from adjax.types import (
+    NOT_FINITE,
+    AdjaxError,
+    Detector,
+    EngineOptions,
+    FitError,
+    MachineId,
+    of_machines,
+)
 
 _FAILED = -1
 
@@ -63,9 +72,10 @@ def fit_detector(
     number: int,
     spec: ModelSpec,
     features: ClipFeatures,
-    machines: Sequence[MachineId],
     machine: np.ndarray,
     lanes: list[Lane],
+    machines: Sequence[MachineId],
+    n_judged: int,
     checkpoints: Path | None,
     watch: Watch,
     failures: list[AdjaxError],
@@ -76,9 +86,10 @@ def fit_detector(
         number: which of the model's detectors.
         spec: of the model.
         features: of the clips, as this detector takes them, machine after machine.
-        machines: their names.
         machine: (n_clips,) int, whose each clip is.
         lanes: what is left out of each fit; the last is the model.
+        machines: their names.
+        n_judged: how many of them the model will judge; the others, after them, are only learnt from.
         checkpoints: see `fit_model`.
         watch: see `fit_model`.
         failures: grows by the machines that cannot be fitted.
@@ -88,11 +99,11 @@ def fit_detector(
     """
     own = spec.detectors[number]
     kind, detector = kind_of(own.kind), make_detector(own)
-    units = [name if own.per == "machine" else MachineId(name.machine_type) for name in machines]
+    units = units_of(own, machines)
+    wanted = set(units[:n_judged])
     models = sorted(set(units))
     model = np.array([models.index(unit) for unit in units], np.int32)
-    scopes = {"machine": lambda m: m, "type": lambda m: m.machine_type, "all": lambda m: None}
-    scope = [scopes[kind.scope](unit) for unit in models]
+    scope = scopes_of(own, models)
     n_parts = len(detector.parts)
     parts = np.full((len(machine), n_parts), np.nan, np.float32)
     status = np.zeros(len(models), np.int64)
@@ -100,7 +111,8 @@ def fit_detector(
     portions = [[lane] for lane in reversed(lanes)] if isinstance(own.make(), Detector) else [lanes]
     # Of the machine that has most, in all groups: their parameters are stacked.
     most = max(int(np.diff(features.offsets)[model[machine] == i].sum()) for i in range(len(models)))
-    collected: dict[int, Any] = {}
+    collected: list[Any] = []
+    fitted: list[int] = []
     fits, remarks = [], []
     key = jax.random.fold_in(jax.random.key(spec.seed), number) if number else jax.random.key(spec.seed)
     for this in dict.fromkeys(scope):
@@ -123,10 +135,18 @@ def fit_detector(
             status[members] = _FAILED
             continue
         remarks += [f"{name}: {remark}" for remark in found.remarks]
+        if len(members) < kind.least_machines:
+            remarks.append(
+                f"{names[0].label}: it is the only machine of its type, so that the {own.kind} has none to tell it "
+                "from and says nothing of its clips"
+            )
+        collected.append(_of_lane(found.params, -1))
+        fitted += members
         last = len(portions[0]) - 1
         for j, i in enumerate(members):
             status[i] = found.status[last, j]
-            collected[i] = jax.tree.map(lambda leaf, j=j: np.asarray(leaf[-1, j]), found.params)
+            if models[i] not in wanted:
+                continue
             n_clips = int(np.sum((inside == j) & ~lanes[-1].left_out[chosen]))
             losses = found.losses[last] if len(members) == 1 else ()
             fits.append(
@@ -145,10 +165,11 @@ def fit_detector(
             watch.on_fit(name)
     if not collected:
         raise FitError(f"not one machine can be fitted: {'; '.join(map(str, failures[:3]))}")
-    good = np.isin(model, list(collected))
-    stand_in = next(iter(collected.values()))  # of those that failed; it is dropped with them
+    good = np.isin(model, fitted)
+    # Those that failed have the numbers of another; they are dropped with them.
+    position = np.array([fitted.index(i) if i in fitted else 0 for i in range(len(models))])
     for i, unit in enumerate(models):
-        if status[i] == NOT_FINITE:
+        if status[i] == NOT_FINITE and unit in wanted:
             good[model == i] = False
             failures.append(
                 FitError(
@@ -156,11 +177,14 @@ def fit_detector(
                     "the learning rate, or standardise the features"
                 )
             )
-    standardizer, params = jax.tree.map(
-        lambda *leaves: np.stack(leaves), *(collected.get(i, stand_in) for i in range(len(models)))
-    )
-    numbers = DetectorParams(model, standardizer, params, _typical(own, features, machine, len(machines)))
-    mates = np.array([scope.index(scope[m]) for m in model])
+    standardizer, params = of_machines(join_fits(collected), position)
+    typical = _typical(own, features, machine, len(machines))
+    numbers = DetectorParams(model[:n_judged], standardizer, params, typical[:n_judged])
+    kin = [
+        (which, unit.machine_type) for which, unit in zip(scope, models, strict=True)
+    ]  # mates are of one type
+    mates = np.array([kin.index(kin[m]) for m in model[:n_judged]])
+    parts, good = parts[machine < n_judged], good[:n_judged]
     return FittedDetector(
         numbers, parts, good, np.repeat(mates[:, None], n_parts, axis=1), tuple(fits), tuple(remarks)
     )

@@ -52,7 +52,7 @@ class GroupFit(NamedTuple):
     """What the lanes of a group left behind.
 
     Attributes:
-        params: (standardizer, params of the detector), leaves (n_lanes, n_machines, ...).
+        params: (standardizer, params of the detector), leaves (n_lanes, n_machines, ...), but for what is `Shared`.
         objective: (n_lanes, n_machines).
         n_steps: (n_lanes, n_machines) int.
         status: (n_lanes, n_machines) int.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from adjax.batching import map_clips
 from adjax.detectors.kinds import kind_of
 from adjax.features.pooling import max_pool, mean_pool, percentile_pool, std_pool
 from adjax.model.spec import DetectorSpec, ScorePooling
-from adjax.types import Detector, FitInfo, RowDetector, Training
+from adjax.types import Detector, FitInfo, RowDetector, Shared, Training, is_shared
 
 
 def make_detector(spec: DetectorSpec) -> Detector:
@@ -108,3 +109,30 @@ def members_of(owner: np.ndarray, n_machines: int, most: int = 0) -> np.ndarray:
     for number, places in enumerate(own):
         found[number, : len(places)] = places
     return found
+
+
+def join_fits(fits: Sequence[Any]) -> Any:
+    """Parameters of several fits, on the host, as those of all their machines, one fit after the other.
+
+    What is `Shared` and has other sizes in each fit, such as that of a table of classes, ends in zeros.
+    """
+
+    def join(*leaves: Any) -> Any:
+        if not is_shared(leaves[0]):
+            return np.concatenate(leaves)
+        starts = np.cumsum([0, *(len(jax.tree.leaves(leaf.value)[0]) for leaf in leaves)])
+        fit = np.concatenate([leaf.fit + start for leaf, start in zip(leaves, starts, strict=False)])
+        return Shared(jax.tree.map(_stack, *(leaf.value for leaf in leaves)), fit.astype(np.int32))
+
+    return jax.tree.map(join, *fits, is_leaf=is_shared)
+
+
+def _stack(*leaves: Any) -> np.ndarray:
+    """One after the other, each padded with zeros to the largest."""
+    shape = np.max([np.shape(leaf)[1:] for leaf in leaves], axis=0).astype(int)
+    return np.concatenate(
+        [
+            np.pad(leaf, ((0, 0), *((0, n - m) for n, m in zip(shape, np.shape(leaf)[1:], strict=True))))
+            for leaf in leaves
+        ]
+    )

@@ -17,7 +17,7 @@ from adjax.features.recipes import FeatureConfig, make_frames, make_rows
 from adjax.model.calibration import Calibration, Judged, judge
 from adjax.model.lift import make_detector
 from adjax.model.spec import DetectorSpec, ModelSpec
-from adjax.types import AnyArray, SettingsError
+from adjax.types import AnyArray, SettingsError, of_machines
 
 ClipScore = Judged
 _STEPS = 16  # of the path along which an explanation adds up gradients
@@ -30,7 +30,7 @@ class DetectorParams(NamedTuple):
     Attributes:
         model: (n_machines,) int32, which of the models judges each machine: its own, or its type's.
         standardizer: leaves (n_models, n_features); None: features are taken as they are.
-        params: of the detector, leaves (n_models, ...).
+        params: of the detector, leaves (n_models, ...), but for what is `Shared`.
         typical: (n_machines, n_bands) mean frame of normal clips, from which explanations start; NaN where not known.
     """
 
@@ -192,7 +192,7 @@ def _parts_of_batch(
 ) -> Array:
     # One machine's numbers, once and not for each clip.
     model = params.model[machine]
-    own = jax.tree.map(lambda leaf: leaf[model][None], (params.standardizer, params.params))
+    own = of_machines((params.standardizer, params.params), model[None])
     alone = DetectorParams(jnp.zeros(1, jnp.int32), own[0], own[1], params.typical[machine][None])
 
     def one(clip: tuple[Array, Array]) -> Array:

@@ -18,6 +18,7 @@ ScorePooling = Literal["mean", "std", "max", "percentile"]
 Per = Literal["machine", "type"]
 Fusion = Literal["max", "mean", "fisher"]
 Calibrating = Literal["folds", "split", "none"]
+Contrast = Literal["all", "type", "none"]
 AUTO = "auto"
 
 
@@ -64,7 +65,8 @@ class DetectorSpec:
         config: the kind's static settings.
         hyper: the kind's traced settings, as plain numbers.
         features: the front end.
-        standardize: whether features get zero mean and unit variance on the training clips of each model.
+        standardize: whether features get zero mean and unit variance on the training clips of each model; kinds that
+            bring columns to one scale themselves do without.
         per: one model for each "machine", or one for all ids of a "type", as the DCASE baselines do.
         pooling: how the scores of a clip's rows become the clip's, for a detector of rows: their mean, standard
             deviation, maximum or a percentile.
@@ -100,6 +102,8 @@ class DetectorSpec:
         pooled = self.features.pooling != "none"
         if kind.rows != "any" and not pooled:
             raise SettingsError(f"{self.kind} takes one row for each clip: give features with a pooling")
+        if kind.scales and self.standardize:
+            raise SettingsError(f"{self.kind} scales its columns itself: leave standardize=True out")
         if not isinstance(made, RowDetector) and self.pooling != "mean":
             raise SettingsError(f"{self.kind} scores whole clips: leave the pooling of scores at its default")
         if isinstance(made, RowDetector):
@@ -182,9 +186,10 @@ def names() -> tuple[str, ...]:
     return (AUTO, *KINDS, *recipes)
 
 
-def everything() -> tuple[str, ...]:
-    """Names of models that together have every kind: "auto" and the kinds that are not in it."""
-    return (AUTO, *(name for name in KINDS if name not in AUTO_KINDS))
+def everything(contrast: Contrast = "all") -> tuple[str, ...]:
+    """Names of models that together have every kind: "auto" and the kinds that are not in it; see `make_spec`."""
+    others = [name for name in KINDS if name not in AUTO_KINDS]
+    return (AUTO, *(name for name in others if contrast != "none" or not _tells_apart(KINDS[name])))
 
 
 def kinds_of(name: str, *, vectors: bool = False) -> tuple[str, ...]:
@@ -206,6 +211,7 @@ def make_spec(
     *,
     settings: Mapping[str, Any] | None = None,
     features: FeatureConfig | VectorConfig | Mapping[str, Any] | None = None,
+    contrast: Contrast = "all",
     **others: Any,
 ) -> ModelSpec:
     """The settings of a model by its name.
@@ -214,6 +220,8 @@ def make_spec(
         name: one of `names()`; several joined by "+" are fused.
         settings: fields of the kinds' configs and hypers, by name.
         features: the front end, or the fields to change in the kind's or recipe's own.
+        contrast: for kinds that tell machines apart: "all" machines in the data, or those of one "type"; "none" leaves
+            such kinds out. A setting of that name goes before "all" and "type".
         **others: fields of `ModelSpec` and `DetectorSpec`. Vectors are standardized unless `standardize` is False,
             or the kind scales them itself.
 
@@ -229,6 +237,7 @@ def make_spec(
     if unknown := wanted.keys() - used:
         fields = sorted({f for d in detectors for f in _fields(kind_of(d.kind))})
         raise SettingsError(f"{name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(fields)}")
+    detectors = _contrasted(name, detectors, contrast, "contrast" in wanted)
     kinds = [kind_of(detector.kind) for detector in detectors]
     if "calibration" not in others:
         others["calibration"] = "split" if any(kind.calibrate == "split" for kind in kinds) else "folds"
@@ -239,6 +248,38 @@ def make_spec(
     if unknown_field:
         raise SettingsError(f"a model has no setting {', '.join(sorted(unknown_field))}")
     return ModelSpec(detectors, **others).check()
+
+
+def _tells_apart(kind: Kind) -> bool:
+    return kind.least_machines > 1
+
+
+def _contrasted(
+    name: str, detectors: tuple[DetectorSpec, ...], contrast: Contrast, is_set: bool
+) -> tuple[DetectorSpec, ...]:
+    """The detectors of a model with the contrast that was asked for, see `make_spec`."""
+    if contrast not in get_args(Contrast):
+        raise SettingsError(f"contrast={shown(contrast)}: give one of {', '.join(get_args(Contrast))}")
+    if contrast == "none":
+        left = tuple(own for own in detectors if not _tells_apart(kind_of(own.kind)))
+        if not left:
+            raise SettingsError(
+                f"{name} tells machines apart, which contrast='none' leaves out: take another model"
+            )
+        return left
+    if contrast == "all" or is_set:
+        return detectors
+    found = []
+    for own in detectors:
+        kind = kind_of(own.kind)
+        if "contrast" in {f.name for f in dataclasses.fields(kind.config)}:
+            own = replace(own, config=replace(own.config, contrast=contrast))
+        elif kind.scope_of(own.config) == "all":
+            raise SettingsError(
+                f"{own.kind} tells all machines in the data apart: contrast='type' it cannot do"
+            )
+        found.append(own)
+    return tuple(found)
 
 
 def _detector(
@@ -275,8 +316,9 @@ def _detector(
         config = kind.for_clips(config)
     if isinstance(features, VectorConfig):
         config = kind.for_vectors(config)
-        if kind.rows != "pooled":  # which scales by itself
-            own = {"standardize": True, **own}  # numbers from elsewhere have any scale
+        own = {"standardize": True, **own}  # numbers from elsewhere have any scale
+    if kind.scales:
+        own = {**own, "standardize": False}
     hyper = kind.hyper()
     for key, value in wanted.items():
         if key in {f.name for f in dataclasses.fields(kind.config)}:

@@ -96,7 +96,7 @@ def test_a_constant_column_says_nothing_and_does_no_harm() -> None:
     assert_array_equal(maps.factor[4:], 0)
     found = np.asarray(SCORES(maps, own + 1))
     assert_array_equal(found[:, 4:], 0)
-    assert_array_equal(found[:, :4], SCORES(of(fit(own[:, :4]), 0), own[:, :4] + 1))
+    assert_allclose(found[:, :4], SCORES(of(fit(own[:, :4]), 0), own[:, :4] + 1), rtol=1e-5)
 
 
 def test_a_column_that_only_mates_move_has_their_scale() -> None:
@@ -144,3 +144,12 @@ def test_a_score_has_a_gradient_everywhere() -> None:
     slope = jax.jit(jax.vmap(jax.grad(lambda x: to_scores(maps, x[None]).sum())))
     for x in (own, own + 100, own - 100, np.zeros_like(own)):
         assert np.isfinite(slope(jnp.asarray(x))).all()
+
+
+def test_a_value_that_many_clips_have_is_the_same_however_it_is_rounded() -> None:
+    own = np.repeat(np.float32([7.1, 7.1, 7.3]), 20)[:, None]
+    maps = of(fit(own), 0)
+    near = [own[0, 0], np.nextafter(own[0, 0], np.float32(0)), np.nextafter(own[0, 0], np.float32(9))]
+    scores = np.asarray(SCORES(maps, np.array(near, np.float32)[:, None]))[:, 0]
+    assert_allclose(scores, scores[0], atol=1e-3)
+    assert scores[0] < SCORES(maps, own[-1:])[0, 0]
