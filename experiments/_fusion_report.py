@@ -67,7 +67,7 @@ def conduct(
     write_json(out / "settings.json", {"study": asdict(study), "versions": versions(), "seconds": seconds})
     console.print(f"{seconds:.0f} s")
     for failure, n in Counter(map(str, failures)).items():
-        console.print(f"Failed ({n} times): {failure}", markup=False)
+        console.print(f"Failed (in {n} fits): {failure}", markup=False)
     return 1 if failures else 0
 
 
@@ -217,7 +217,7 @@ def regrets(judged: Mapping[Group, Judged]) -> Figure:
             axis.axvline(0, color="0.5", linewidth=1)
             axis.grid(color="0.92", axis="x")
             axis.set_yticks(places, RULES)
-            axis.set_xlabel(f"{metric} lost against the best kind")
+            axis.set_xlabel(f"{metric} of the best kind less the rule's")
             axis.set_title("\n".join(panel) if row == 0 else "", fontsize=9)
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, title="normal clips", loc="outside right center")

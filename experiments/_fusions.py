@@ -75,6 +75,7 @@ class Task(NamedTuple):
         test: of labelled clips.
         faults: by name of clip, which fault it has, where that is known.
         tag: what to add to the names of machines, where several sets are one.
+        failures: clips of the set that could not be read.
     """
 
     data: str
@@ -85,6 +86,7 @@ class Task(NamedTuple):
     test: Features
     faults: Mapping[str, str] = {}
     tag: str = ""
+    failures: Sequence[AdjaxError] = ()
 
 
 class Cell(NamedTuple):
@@ -101,23 +103,25 @@ class Cell(NamedTuple):
     systems: Mapping[str, np.ndarray]
 
 
-def at(features: Features, places: Sequence[int]) -> Features:
+def at(features: Sequence[ClipFeatures], places: Sequence[int]) -> Features:
     """The clips in these places, for each detector."""
     return tuple(own.at(list(places)) for own in features)
 
 
-def split(features: Features, name: str) -> Features:
-    """The training or the test clips."""
-    return at(features, [i for i, clip in enumerate(features[0].clips) if clip.split == name])
+def halves(features: Features) -> tuple[Features, Features]:
+    """The training and the test clips."""
+    splits = [clip.split for clip in features[0].clips]
+    train, test = ([i for i, own in enumerate(splits) if own == name] for name in ("train", "test"))
+    return at(features, train), at(features, test)
 
 
 def subset(features: Features, size: int, draw: int) -> Features:
-    """A random subset of the clips of every machine, in the order that they have; all where there are no more."""
+    """A random subset of each machine's clips, the same in any data set, in their order; all if there are no more."""
     clips, chosen = features[0].clips, []
-    for number, machine in enumerate(clips.machines):
+    for machine in clips.machines:
         own = [i for i, clip in enumerate(clips) if clip.machine == machine]
         if size != ALL and size < len(own):
-            own = np.random.default_rng([draw, number]).permutation(own)[:size].tolist()
+            own = np.random.default_rng([draw, machine.seed]).permutation(own)[:size].tolist()
         chosen += own
     return at(features, sorted(chosen))
 
@@ -125,10 +129,13 @@ def subset(features: Features, size: int, draw: int) -> Features:
 def cells_of(task: Task, *, leave_out: bool = False) -> tuple[list[Cell], list[AdjaxError]]:
     """Fit a model once, and judge by it and by every other system; and what failed."""
     model = fit_model(task.spec, task.train)
-    result = model.score_features(task.test)
+    # A kind that needs more machines than there are is not in the model.
+    kept = [number for number, own in enumerate(task.spec.detectors) if own in model.spec.detectors]
+    train, test = ([features[number] for number in kept] for features in (task.train, task.test))
+    result = model.score_features(test)
     kinds = [detector.kind for detector in model.spec.detectors]
     loudest, evidence = say(model, result)
-    weights = weights_of(model, task.train)
+    weights = weights_of(model, train)
     faults = np.array([task.faults.get(name, "") for name in result.clips.names])
     cells = []
     for number, machine in enumerate(model.machines):
@@ -145,7 +152,7 @@ def cells_of(task: Task, *, leave_out: bool = False) -> tuple[list[Cell], list[A
         where = (task.data, machine.machine_type, task.size, task.draw, name, n_train)
         if {0, 1} <= set(labels.tolist()):
             cells.append(Cell(*where, labels, faults[own], systems))
-    return cells, [*model.record.failures, *result.failures]
+    return cells, [*task.failures, *model.record.failures, *result.failures]
 
 
 def say(model: Model, result: Result) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +174,7 @@ def say(model: Model, result: Result) -> tuple[np.ndarray, np.ndarray]:
 _evidence = jax.jit(jax.vmap(evidence_of, in_axes=(None, 0, 0)))
 
 
-def weights_of(model: Model, train: Features) -> np.ndarray:
+def weights_of(model: Model, train: Sequence[ClipFeatures]) -> np.ndarray:
     """(n_machines, n_kinds) in [0, 1]: how far a kind sets other machines' normal clips apart from a machine's own.
 
     It is 2 AUC - 1. The evidence against held-out clips of the machine itself is exponential with mean 1, so the AUC

@@ -29,8 +29,9 @@ from adjax.data.cache import default_folder
 from adjax.data.index import index_folder
 from adjax.model.inputs import extract_for
 from adjax.model.spec import make_spec
+from adjax.types import AdjaxError
 from experiments._fusion_report import conduct
-from experiments._fusions import ALL, Features, Task, at, split, subset
+from experiments._fusions import ALL, Features, Task, at, halves, subset
 
 COUNTS = {"small": simulator.SMALL, "full": simulator.FULL}
 
@@ -67,12 +68,11 @@ def of_folder(study: Study, root: Path) -> Iterator[Task]:
     """A data set as it is split, or in folds."""
     spec = make_spec("auto")
     features = extract_for(spec, index_folder(root), cache=default_folder())
-    if not study.folds:
-        yield Task(root.name, ALL, 0, spec, split(features, "train"), split(features, "test"))
-    for fold in range(study.folds):
-        yield Task(
-            f"{root.name}, {study.folds} folds", ALL, fold, spec, *in_fold(features, fold, study.folds)
-        )
+    name = f"{root.name}, {study.folds} folds" if study.folds else root.name
+    failures = failures_of(features)
+    for fold in range(study.folds or 1):
+        parts = in_fold(features, fold, study.folds) if study.folds else halves(features)
+        yield Task(name, ALL, fold, spec, *parts, failures=failures)
 
 
 def in_fold(features: Features, fold: int, folds: int) -> tuple[Features, Features]:
@@ -98,11 +98,16 @@ def simulated(study: Study) -> Iterator[Task]:
             truth = simulator.read_ground_truth(home / simulator.GROUND_TRUTH)
             faults = {name: row.fault for name, row in truth.items()}
             features = extract_for(spec, index_folder(root), cache=default_folder())
-            train, test = split(features, "train"), split(features, "test")
+            train, test = halves(features)
             for size in dict.fromkeys(min(n, most) for n in study.n_train):
                 own = subset(train, size, seed)
                 name = f"simulated, {snr_db:g} dB"
-                yield Task(name, size, 0, spec, own, test, faults, f", seed {seed}")
+                yield Task(name, size, 0, spec, own, test, faults, f", seed {seed}", failures_of(features))
+
+
+def failures_of(features: Features) -> list[AdjaxError]:
+    """Clips that could not be read, each once."""
+    return list(dict.fromkeys(failure for own in features for failure in own.failures))
 
 
 if __name__ == "__main__":

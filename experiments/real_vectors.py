@@ -13,20 +13,19 @@ Result:  experiments/README.md, "auto on vectors of real machines".
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import tyro
 
-from adjax.data.clips import ClipTable
 from adjax.model.extraction import ClipFeatures
 from adjax.model.spec import make_spec
 from adjax.model.vectors import config_of, read_vectors
 from experiments._fusion_report import conduct
-from experiments._fusions import ALL, Task, split, subset
+from experiments._fusions import ALL, Task, halves, subset
 
 DATA = {  # name -> tables that are learnt together
     "slider + fan, eGeMAPS": ("slider_egemaps", "fan_egemaps"),
@@ -62,25 +61,18 @@ def tasks(study: Study) -> Iterator[Task]:
     for name, tables in DATA.items():
         features = together([read_vectors(study.vectors / f"{table}.csv") for table in tables])
         spec = make_spec("auto", features=config_of(features))
-        every = (features,) * len(spec.detectors)
-        train, test = split(every, "train"), split(every, "test")
+        train, test = halves((features,) * len(spec.detectors))
         for size in study.sizes:
             for draw in range(study.draws if size != ALL else 1):
-                yield Task(name, size, draw, spec, subset(train, size, draw), test)
+                own = subset(train, size, draw)
+                yield Task(name, size, draw, spec, own, test, failures=features.failures)
 
 
-def together(tables: list[ClipFeatures]) -> ClipFeatures:
+def together(tables: Sequence[ClipFeatures]) -> ClipFeatures:
     """Tables with the same columns as one."""
-    first = tables[0]
+    first, rows = tables[0], functools.reduce(ClipFeatures.followed_by, tables)
     assert all(own.columns == first.columns for own in tables)
-    rows = np.concatenate([own.rows for own in tables])
-    return replace(
-        first,
-        clips=ClipTable(tuple(clip for own in tables for clip in own.clips)),
-        rows=rows,
-        offsets=np.arange(len(rows) + 1),
-        failures=tuple(failure for own in tables for failure in own.failures),
-    )
+    return replace(rows, columns=first.columns, failures=tuple(f for own in tables for f in own.failures))
 
 
 if __name__ == "__main__":
