@@ -23,8 +23,10 @@ from adjax.model.spec import ModelSpec
 from adjax.types import AdjaxError
 
 N_OTHERS = 64  # clips of each other machine that weights rest on
+LEAST_EVIDENCE = -np.log(0.99)  # for Cauchy's rule
 ALL = 0  # in place of a number of clips
 AUTO = "auto (Fisher)"
+BEFORE = {"gaussians": "gaussians, auto before"}  # the loudest of them alone was once what is called auto
 KIND, EVIDENCE, WITHOUT = "kind: ", "evidence: ", "auto without "
 Features = tuple[ClipFeatures, ...]
 
@@ -44,13 +46,16 @@ class Told(NamedTuple):
 
 
 def cauchy(evidence: np.ndarray) -> np.ndarray:
-    """(n_clips,) a monotone map of the sum of cot(pi p) (Liu and Xie 2020), which itself overflows."""
-    p = np.exp(-np.minimum(evidence, 30))
-    total = np.sum(np.tan(np.pi * (0.5 - p)), axis=1)
+    """(n_clips,) a monotone map of the sum of cot(pi p) (Liu and Xie 2020), which itself overflows.
+
+    p counts as .99 at most: cot(pi) is minus infinity, and one kind that finds nothing at all would outvote the rest.
+    """
+    p = np.exp(-np.clip(evidence, LEAST_EVIDENCE, 30))
+    total = np.sum(1 / np.tan(np.pi * p), axis=1)
     # For small p the cotangent is 1 / (pi p); from 1 on both are taken as logarithms.
     far = np.logaddexp.reduce(evidence, axis=1) - np.log(np.pi)
     near = np.where(total > 1, 1 + np.log(np.maximum(total, 1)), total)
-    return np.where(evidence.max(axis=1) > 20, 1 + far, near)
+    return np.where(evidence.max(axis=1) > 25, 1 + far, near)
 
 
 FUSIONS: Mapping[str, Callable[[Told], np.ndarray]] = {  # beside Fisher's rule, the plain sum of the evidence
@@ -133,7 +138,7 @@ def cells_of(task: Task, *, leave_out: bool = False) -> tuple[list[Cell], list[A
     kept = [number for number, own in enumerate(task.spec.detectors) if own in model.spec.detectors]
     train, test = ([features[number] for number in kept] for features in (task.train, task.test))
     result = model.score_features(test)
-    kinds = [detector.kind for detector in model.spec.detectors]
+    kinds = [BEFORE.get(detector.kind, detector.kind) for detector in model.spec.detectors]
     loudest, evidence = say(model, result)
     weights = weights_of(model, train)
     faults = np.array([task.faults.get(name, "") for name in result.clips.names])

@@ -7,7 +7,7 @@ Run:     python -m experiments.label_free --out DIR [--size full] [--seeds 0 1 2
          With --data ROOT --folds 5: few real clips, cross-validated over the normal clips of each machine: every fold
          tests its own normal clips (every fifth) and all anomalous ones. All types are learnt together.
 Work:    one fit of `auto` gives the scores of each kind and the evidence that all rules of fusion get
-         (`experiments._fusions`). "gaussians" alone is what `auto` was before: one-view Gaussians, the loudest part.
+         (`experiments._fusions`). "gaussians" alone is what `auto` was before: the loudest of one-view Gaussians.
 Settings chosen on: see experiments/README.md for how often labels were looked at while `auto` was made. Labels judge
          here, and name the best kind; they choose nothing.
 Result:  experiments/README.md, "auto on recordings". Brackets: 95% bootstrap, over machines with folds, else over

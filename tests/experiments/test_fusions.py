@@ -14,7 +14,20 @@ from adjax.model.extraction import ClipFeatures
 from adjax.model.spec import make_spec
 from adjax.model.vectors import config_of
 from experiments._fusion_areas import MEAN, N_RESAMPLES, judge
-from experiments._fusions import ALL, AUTO, EVIDENCE, KIND, WITHOUT, Cell, Task, cauchy, cells_of, subset
+from experiments._fusion_report import learning_curves, regrets, tables
+from experiments._fusions import (
+    ALL,
+    AUTO,
+    EVIDENCE,
+    KIND,
+    RULES,
+    WITHOUT,
+    Cell,
+    Task,
+    cauchy,
+    cells_of,
+    subset,
+)
 
 
 def make_vectors(n_normal: int, n_anomalous: int, split: str, seed: int = 0) -> ClipFeatures:
@@ -66,15 +79,16 @@ def test_auto_adds_up_the_evidence_of_its_kinds_and_every_system_scores_every_cl
         assert {*cell.faults} == {"", "worn", "loose"}
 
 
-def test_cauchy_has_the_order_of_its_sum_and_does_not_overflow() -> None:
+def test_cauchy_has_the_order_of_its_sum_and_neither_overflows_nor_gives_one_kind_a_veto() -> None:
     rng = np.random.default_rng(0)
-    evidence = rng.exponential(size=(200, 3)) * 4
-    evidence[0] = 15.0
+    evidence = np.maximum(rng.exponential(size=(200, 3)) * 4, 0.02)
     sums = (1 / np.tan(np.pi * np.exp(-evidence))).sum(axis=1)
     assert_array_equal(np.argsort(cauchy(evidence)), np.argsort(sums))
-    seen = cauchy(np.stack([np.linspace(0.01, 2000, 100_001), np.full(100_001, 0.5)], axis=1))
+    seen = cauchy(np.stack([np.linspace(0.02, 2000, 100_001), np.full(100_001, 0.5)], axis=1))
     assert np.isfinite(seen).all()
     assert (np.diff(seen) > 0).all()
+    nothing, middling = np.array([[8.0, 0.0]]), np.array([[1.0, 1.0]])
+    assert cauchy(nothing) > cauchy(middling)
 
 
 def test_judged_as_the_evaluator_does_averaged_over_machines_and_the_best_kind_named_by_labels() -> None:
@@ -103,6 +117,18 @@ def test_judged_as_the_evaluator_does_averaged_over_machines_and_the_best_kind_n
     over_machines = judge(cells, over="machines")["set", "fan", 8]
     assert_allclose(over_machines.values[0], judged["set", "fan", 8].values[0], rtol=1e-5)
     assert len(np.unique(over_machines.values[1:, 0, 0].round(5))) == 3  # two machines drawn with replacement
+
+
+def test_tables_and_figures_have_every_size(cells: list[Cell]) -> None:
+    judged = judge([one for cell in cells for one in (cell, cell._replace(size=8, n_train=8))], over="clips")
+    first, second = tables(judged)
+    n_kinds = sum(name.startswith(KIND) for name in cells[0].systems)
+    assert [column.header for column in first.columns] == ["system", "all clips", "8 clips"]
+    assert [str(own) for own in second.columns[0].cells] == list(RULES)
+    for figure, n_lines in ((learning_curves(judged), 1 + n_kinds), (regrets(judged), 2)):
+        (legend,) = figure.legends
+        assert len(legend.get_texts()) == n_lines
+        assert len(figure.axes) == 2  # AUC and pAUC of one set
 
 
 def test_a_subset_is_random_as_large_as_asked_and_in_order() -> None:

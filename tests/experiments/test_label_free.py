@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from adjax import simulator
 from adjax.data.clips import Clip, ClipTable
 from adjax.model.extraction import ClipFeatures
+from adjax.model.spec import make_spec
 from adjax.simulator import ClipCounts
 from experiments import label_free
 
@@ -22,15 +25,24 @@ def test_simulated_at_several_sizes_with_auc_by_fault(
         label_free.COUNTS, "small", {"id_00": ClipCounts(8, 4, 6), "id_02": ClipCounts(7, 4, 3)}
     )
     monkeypatch.setenv("ADJAX_CACHE", str(tmp_path / "cache"))
-    command = f"study --out {tmp_path / 'out'} --seeds 1 --snr-db -6 --n-train 5 200 968"
+    small = partial(make_spec, features={"n_mels": 16})  # quick to compile and to fit
+    monkeypatch.setattr(label_free, "make_spec", small)
+    monkeypatch.setattr(simulator, "write_tree", partial(simulator.write_tree, duration=2))
+    out = tmp_path / "out"
+    tasks = list(
+        label_free.simulated(label_free.Study(out, seeds=(1,), snr_db=(-6.0,), n_train=(5, 200, 968)))
+    )
+    assert [task.size for task in tasks] == [5, 8]  # there are no more
+    assert [len(task.train[0].clips) for task in tasks] == [10, 15]
+    command = f"study --out {out} --seeds 1 --snr-db -6 --n-train 968"
     monkeypatch.setattr(sys, "argv", command.split())
     assert label_free.main() == 0
-    with open(tmp_path / "out" / "areas.csv", newline="", encoding="utf-8") as file:
+    with open(out / "areas.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert {row["size"] for row in rows} == {"5", "8"}  # there are no more than 8
+    assert {row["size"] for row in rows} == {"8"}
     assert {row["machine"] for row in rows} == {"id_00, seed 1", "id_02, seed 1"}
     assert {row["fault"] for row in rows} == {"", "rail_damage", "loose_belt", "no_grease"}
-    assert {"auto (Fisher)", "kind: gaussians", "Cauchy"} <= {row["system"] for row in rows}
+    assert {"auto (Fisher)", "kind: gaussians, auto before", "Cauchy"} <= {row["system"] for row in rows}
     assert "AUC by fault" in capsys.readouterr().out
 
 
