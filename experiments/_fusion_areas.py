@@ -18,6 +18,7 @@ from experiments._fusions import KIND, Cell
 
 N_RESAMPLES = 1000
 MEAN = "mean of types"
+Over = Literal["clips", "machines"]  # what is resampled
 
 
 class Judged(NamedTuple):
@@ -41,7 +42,7 @@ class Judged(NamedTuple):
 Group = tuple[str, str, int]  # data, machine type (or MEAN), size
 
 
-def judge(cells: Sequence[Cell], *, over: Literal["clips", "machines"]) -> dict[Group, Judged]:
+def judge(cells: Sequence[Cell], *, over: Over) -> dict[Group, Judged]:
     """Judge every data set, type and size.
 
     Args:
@@ -62,7 +63,7 @@ def judge(cells: Sequence[Cell], *, over: Literal["clips", "machines"]) -> dict[
     return found
 
 
-def _judge(cells: Sequence[Cell], over: Literal["clips", "machines"]) -> Judged:
+def _judge(cells: Sequence[Cell], over: Over) -> Judged:
     names = tuple(cells[0].systems)
     machines = dict.fromkeys(cell.machine for cell in cells)
     areas = [[_areas(cell, over) for cell in cells if cell.machine == machine] for machine in machines]
@@ -89,7 +90,7 @@ def _over_draws(areas: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     return np.concatenate([areas[:1].mean(axis=1), areas[1:][rows, drawn].mean(axis=1)])
 
 
-def _areas(cell: Cell, over: Literal["clips", "machines"]) -> np.ndarray:
+def _areas(cell: Cell, over: Over) -> np.ndarray:
     """(1 + n_resamples, n_systems, 2) of one machine; without resamples where machines are resampled."""
     ranks = [
         np.unique(scores, return_inverse=True)[1] for scores in cell.systems.values()

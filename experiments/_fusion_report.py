@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ from adjax.files import write_json
 from adjax.model.record import versions
 from adjax.report.figures import save
 from adjax.types import AdjaxError
-from experiments._fusion_areas import MEAN, Group, Judged, areas_of, judge
+from experiments._fusion_areas import MEAN, Group, Judged, Over, areas_of, judge
 from experiments._fusions import ALL, AUTO, EVIDENCE, KIND, RULES, Cell, Task, cells_of
 
 METRICS = ("AUC", "pAUC")
@@ -29,9 +29,7 @@ COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#5
 MARKERS = "osD^vP"
 
 
-def conduct(
-    study: Any, tasks: Iterable[Task], *, over: Literal["clips", "machines"], leave_out: bool = False
-) -> int:
+def conduct(study: Any, tasks: Iterable[Task], *, over: Over, leave_out: bool = False) -> int:
     """Fit, judge, report; the exit code is 1 if a clip or a fit failed.
 
     Args:
@@ -88,11 +86,15 @@ def write_csv(path: Path, cells: Sequence[Cell]) -> None:
                     writer.writerow([*where, name, f"{auc:.5f}", f"{pauc:.5f}"])
 
 
+def number(value: float, *, sign: bool = False) -> str:
+    """Three digits, without the zero before them."""
+    return f"{value:{'+' if sign else ''}.3f}".replace("0.", ".", 1)
+
+
 def shown(values: np.ndarray, *, sign: bool = False) -> str:
     """A number with the 95% interval of its resamples: .925 [.912, .938]."""
-    numbers = (values[0], *np.percentile(values[1:], [2.5, 97.5]))
-    value, low, high = (f"{number:{'+' if sign else ''}.3f}".replace("0.", ".", 1) for number in numbers)
-    return f"{value} [{low}, {high}]"
+    low, high = (number(one, sign=sign) for one in np.percentile(values[1:], [2.5, 97.5]))
+    return f"{number(values[0], sign=sign)} [{low}, {high}]"
 
 
 def both(values: np.ndarray, *, sign: bool = False) -> str:
@@ -130,7 +132,7 @@ def tables(judged: Mapping[Group, Judged]) -> Iterable[Table]:
 
 
 def fault_tables(cells: Sequence[Cell]) -> Iterable[Table]:
-    """AUC by kind of fault: mean over machines and draws, where faults are known."""
+    """AUC of auto and its kinds by kind of fault: mean over machines and draws, where faults are known."""
     for data in dict.fromkeys(cell.data for cell in cells):
         own = [cell for cell in cells if cell.data == data]
         faults = sorted({fault for cell in own for fault in cell.faults} - {""})
@@ -142,11 +144,11 @@ def fault_tables(cells: Sequence[Cell]) -> Iterable[Table]:
         for size in dict.fromkeys(cell.size for cell in own):
             some = [cell for cell in own if cell.size == size]
             by_fault = {fault: [areas_of(cell, fault) for cell in some] for fault in faults}
-            for name in (name for name in some[0].systems if not name.startswith(EVIDENCE)):
+            for name in (name for name in some[0].systems if name == AUTO or name.startswith(KIND)):
                 means = [
                     np.mean([one[name][0] for one in areas if name in one]) for areas in by_fault.values()
                 ]
-                table.add_row(size_name(size), name, *(f"{mean:.3f}" for mean in means))
+                table.add_row(size_name(size), name, *map(number, means))
         yield table
 
 
@@ -217,6 +219,7 @@ def regrets(judged: Mapping[Group, Judged]) -> Figure:
             axis.axvline(0, color="0.5", linewidth=1)
             axis.grid(color="0.92", axis="x")
             axis.set_yticks(places, RULES)
+            axis.locator_params(axis="x", nbins=5)
             axis.set_xlabel(f"{metric} of the best kind less the rule's")
             axis.set_title("\n".join(panel) if row == 0 else "", fontsize=9)
     handles = axes[0, 0].get_legend_handles_labels()

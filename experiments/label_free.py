@@ -1,7 +1,7 @@
 """Is the label-free model, on recordings, as good as the best of its kinds, which only labels could name?
 
-Run:     python -m experiments.label_free --out DIR [--size full] [--seeds 0 1 2] [--snr-db -6 -12]
-         python -m experiments.label_free --out DIR --data ROOT --folds 5
+Run:     python -m experiments.label_free --out DIR [--size full] [--seeds 0 1 2] [--snr-db -6 -12] [--leave-out]
+         python -m experiments.label_free --out DIR --data ROOT --folds 5 [--leave-out]
          Without --data: simulated slide rails (--size full: 2,370 + 1,101 clips for each seed and SNR), fitted on
          subsets of --n-train normal clips for each machine; AUC also by kind of fault.
          With --data ROOT --folds 5: few real clips, cross-validated over the normal clips of each machine: every fold
@@ -30,6 +30,7 @@ from adjax.data.index import index_folder
 from adjax.model.inputs import extract_for
 from adjax.model.spec import make_spec
 from adjax.types import AdjaxError
+from experiments._fusion_areas import Over
 from experiments._fusion_report import conduct
 from experiments._fusions import ALL, Features, Task, at, halves, subset
 
@@ -54,14 +55,16 @@ class Study:
     """Of the simulated machines over their background."""
     n_train: tuple[int, ...] = (8, 40, 200, 968)
     """Normal clips of each simulated machine, as far as it has them."""
+    leave_out: bool = False
+    """Also auto without each of its kinds."""
 
 
 def main() -> int:
     """Run the study; the exit code is 1 if a clip or a fit failed."""
     study = tyro.cli(Study, description=__doc__)
-    if study.data:
-        return conduct(study, of_folder(study, study.data), over="machines" if study.folds else "clips")
-    return conduct(study, simulated(study), over="clips")
+    tasks = of_folder(study, study.data) if study.data else simulated(study)
+    over: Over = "machines" if study.data and study.folds else "clips"
+    return conduct(study, tasks, over=over, leave_out=study.leave_out)
 
 
 def of_folder(study: Study, root: Path) -> Iterator[Task]:
