@@ -206,7 +206,8 @@ class Kind(NamedTuple):
         hyper: NamedTuple of traced settings.
         make: (config, hyper) -> `RowDetector`, or `Detector` if it sees several machines.
         rows: what it takes: "any" rows; "pooled", one row for each clip (views of a log-mel unless told otherwise,
-            moments of other frames); or the "views" of a log-mel alone (`adjax.features.views`).
+            moments of other frames); the "views" of a log-mel alone (`adjax.features.views`); or the "samples" of the
+            wave in blocks.
         scope: whose clips one fit sees: one "machine", all of a "type", or "all"; or (config) -> one of these.
         least_machines: that a fit must see. A model of several detectors leaves out one that sees fewer.
         scales: whether it brings columns to one scale itself, by all that it sees. Rows then come as they are: without
@@ -221,6 +222,9 @@ class Kind(NamedTuple):
             as the order in which rows are taken, included), whatever fits are beside it. `x` (n_sets, n_rows,
             n_features), `weight` (n_folds, n_rows), and for each lane a key, hyper, and which set and weights. None:
             one compiled call.
+        fit_all: (config, keys, training, weight, hyper, options) -> `Fitted`: the same for a detector that sees several
+            machines and whose training is long, or its rows too many to copy: for each lane a key and `weight`
+            (n_lanes, n_rows); leaves (n_lanes, n_machines, ...), of what is `Shared` (n_lanes, ...).
         widen: (configs) -> the config that serves all of them with one compile; `narrow` tells it which.
         for_clips: (config) -> the config for rows that are whole clips, where windows of rows make no sense.
         for_vectors: (config) -> the config for one vector from elsewhere for each clip.
@@ -236,7 +240,7 @@ class Kind(NamedTuple):
     config: type
     hyper: type
     make: Callable[[Any, Any], RowDetector | Detector]
-    rows: Literal["any", "pooled", "views"] = "any"
+    rows: Literal["any", "pooled", "views", "samples"] = "any"
     scope: Scope | Callable[[Any], Scope] = "machine"
     least_machines: int = 1
     scales: bool = False
@@ -244,6 +248,7 @@ class Kind(NamedTuple):
     calibrate: Literal["folds", "split"] = "folds"
     recipes: Mapping[str, tuple[Any, Mapping[str, Any]]] = MappingProxyType({})
     engine: Callable[..., Fitted] | None = None
+    fit_all: Callable[..., Fitted] | None = None
     for_clips: Callable[[Any], Any] = lambda config: config
     for_vectors: Callable[[Any], Any] = lambda config: config
     widen: Callable[[Sequence[Any]], Any] = operator.itemgetter(0)

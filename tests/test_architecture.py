@@ -55,7 +55,7 @@ LATE = {
         "adjax.model.keep",
     ): "Model.save is there for people; the room that keeps needs the class"
 }
-KIND_NAMES = {"gmm", "autoencoder", "gaussians", "joint", "neighbours", "identity"}
+KIND_NAMES = {"gmm", "autoencoder", "gaussians", "joint", "neighbours", "identity", "network"}
 
 
 def room(module: str) -> str:

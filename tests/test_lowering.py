@@ -28,6 +28,7 @@ from adjax.detectors.autoencoder import (
 from adjax.detectors.autoencoder.training import one_lane
 from adjax.detectors.gmm import GmmConfig, GmmHyper, fit_gmm, make_gmm, start_from_means
 from adjax.detectors.gmm.config import place
+from adjax.detectors.network import NetworkConfig, make_network
 from adjax.features import log_mel_spectrogram
 from adjax.features.recipes import FeatureConfig, make_features
 from adjax.types import Training
@@ -76,6 +77,15 @@ def lanes_case() -> tuple[Any, ...]:
     lanes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), lane)
     state = jax.eval_shape(program.init, windows, lanes)
     return functools.partial(program.train, n_epochs=1), windows, lanes, state
+
+
+def network_case() -> tuple[Any, ...]:
+    config = NetworkConfig(
+        2048, 128, 64, 0, width=8, kernels=(16,), strides=(4,), n_dense=1, n_pairs=1, n_epochs=1, batch_size=4
+    )
+    counts = [jax.ShapeDtypeStruct((n,), jnp.int32) for n in (N_ROWS, 8, 8)]
+    seeds = jax.ShapeDtypeStruct((2,), jnp.uint32)
+    return make_network(config).fit, KEY, Training(X, WEIGHT, *counts, seeds)
 
 
 def gaussian_case(covariance: mahalanobis.Covariance = "full") -> tuple[Any, ...]:
@@ -136,6 +146,7 @@ FITS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "identity": identity_case,
     "autoencoder": lambda: (make_autoencoder(AutoencoderConfig(n_epochs=1)).fit, KEY, X, WEIGHT),
     "autoencoder lanes": lanes_case,
+    "network": network_case,
     "full mixture": lambda: fit_case("full", n_init=2),
     "diag mixture": lambda: fit_case("diag"),
     "mixture from means": lambda: (

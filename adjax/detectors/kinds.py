@@ -27,6 +27,7 @@ MODULES: dict[str, Any] = {
     "joint": "adjax.detectors.joint",
     "neighbours": "adjax.detectors.neighbours",
     "identity": "adjax.detectors.identity",
+    "network": "adjax.detectors.network.kind",
 }
 KINDS = Kinds(MODULES)
 # What "auto" fuses: kinds that hear different faults and need neither labels nor long training.

@@ -39,8 +39,9 @@ class FeatureConfig:
     """Static settings of the front end; the defaults are those of the DCASE 2020 baseline.
 
     Attributes:
-        kind: "log-mel" in dB, "mfcc" of it, "spectrum", the magnitude of the STFT, or "pcen", mel magnitudes
-            behind a gain control.
+        kind: "log-mel" in dB, "mfcc" of it, "spectrum", the magnitude of the STFT, "pcen", mel magnitudes
+            behind a gain control, or "samples": the wave itself in blocks of hop_length, one after the other, the last
+            one filled up from the clip's beginning.
         sr: sampling rate in Hz.
         n_fft: length of a frame in samples.
         hop_length: samples between frames.
@@ -59,7 +60,7 @@ class FeatureConfig:
         percentiles: of pooling "percentiles", each in [0, 100].
     """
 
-    kind: FeatureKind = "log-mel"
+    kind: FeatureKind | Literal["samples"] = "log-mel"
     sr: int = 16000
     n_fft: int = 1024
     hop_length: int = 512
@@ -92,7 +93,12 @@ class FeatureConfig:
             raise SettingsError("percentiles=(): give at least one number from 0 to 100")
         if self.kind == "mfcc":
             check_number("n_mfcc", self.n_mfcc, low=1, high=self.n_mels, whole=True)
-        if self.kind != "spectrum":
+        if self.kind == "samples" and (self.pooling != "none" or self.clip_norm != "none"):
+            raise SettingsError(
+                f"kind='samples' is the wave as it is: leave pooling={self.pooling!r} and clip_norm={self.clip_norm!r} "
+                "at 'none', or take another kind"
+            )
+        if self.kind not in ("spectrum", "samples"):
             mel_edges(sr=self.sr, n_fft=self.n_fft, n_mels=self.n_mels)
         if self.pooling == "views" and (self.kind != "log-mel" or self.n_mels % GROUP):
             raise SettingsError(
@@ -109,6 +115,7 @@ class FeatureConfig:
             "mfcc": self.n_mfcc * (1 + self.n_deltas),
             "spectrum": 1 + self.n_fft // 2,
             "pcen": self.n_mels,
+            "samples": self.hop_length,
         }
         several = {
             "percentiles": len(self.percentiles),
@@ -120,12 +127,17 @@ class FeatureConfig:
 
     def n_rows(self, n_samples: int) -> int:
         """Rows that a clip of so many samples has: its frames, or 1 when they are pooled."""
-        count = n_frames(n_samples, n_fft=self.n_fft, hop_length=self.hop_length)
+        count = self._count(n_samples)
         return min(count, 1) if self.pooling != "none" else count
 
     def count_frames(self, n_valid: Array) -> Array:
         """() int, frames of a clip of `n_valid` real samples, traced."""
-        return n_frames(jnp.asarray(n_valid), n_fft=self.n_fft, hop_length=self.hop_length)
+        return self._count(jnp.asarray(n_valid))
+
+    def _count(self, n_samples: Any) -> Any:
+        if self.kind == "samples":
+            return -(-n_samples // self.hop_length)
+        return n_frames(n_samples, n_fft=self.n_fft, hop_length=self.hop_length)
 
     def count_rows(self, n_valid: Array) -> Array:
         """() int, `n_rows` of a traced number of samples."""
@@ -137,7 +149,7 @@ class FeatureConfig:
         return self._of_frames() == other._of_frames()
 
     def _of_frames(self) -> FeatureConfig:
-        kind: FeatureKind = "log-mel" if self.kind == "mfcc" else self.kind
+        kind = "log-mel" if self.kind == "mfcc" else self.kind
         usual = FeatureConfig()
         return replace(
             self, kind=kind, n_mfcc=usual.n_mfcc, n_deltas=usual.n_deltas, clip_norm=usual.clip_norm,
@@ -167,6 +179,8 @@ def make_frames(config: FeatureConfig) -> Callable[[Array, Array], Array]:
     framing: dict[str, Any] = {"n_fft": config.n_fft, "hop_length": config.hop_length}
 
     def frames_of(y: Array, n_valid: Array) -> Array:
+        if config.kind == "samples":
+            return _blocks(y, n_valid, config.hop_length)
         settings = {**framing, "pad_mode": config.pad_mode, "n_valid": n_valid}
         if config.kind == "spectrum":
             return spectrogram(y, power=1.0, **settings)
@@ -180,6 +194,13 @@ def make_frames(config: FeatureConfig) -> Callable[[Array, Array], Array]:
         return log_mel_spectrogram(y, amin=np.finfo(np.float64).eps, floor=config.floor, **settings)
 
     return frames_of
+
+
+def _blocks(y: Array, n_valid: Array, length: int) -> Array:
+    """(n_blocks, length) of a clip, the last block of its samples filled up from its beginning; then padding."""
+    n_blocks = -(-y.shape[0] // length)
+    place = jnp.arange(n_blocks * length)
+    return y[place % jnp.clip(n_valid, 1, y.shape[0])].reshape(n_blocks, length)
 
 
 def make_rows(config: FeatureConfig) -> Callable[[Array, Array], Array]:

@@ -101,7 +101,8 @@ def extract(
         config: the front end.
         channel: of multi-channel clips.
         cache: folder of features already computed, which are read instead, and to which new ones are added (see
-            `adjax.data.cache`). None: compute everything.
+            `adjax.data.cache`). None: compute everything. Front ends of kind "samples" are not kept: they are the
+            files.
         on_clips: called with the number of clips that each batch has finished, readable or not.
         none_is_fine: whether to go on with nothing but failures where not one clip can be read.
 
@@ -110,7 +111,7 @@ def extract(
         SettingsError: settings out of range.
     """
     compute = compiled_features(config)
-    if cache is None:
+    if cache is None or config.kind == "samples":
         nothing: list[None] = [None] * len(clips)
         return _extract(clips, config, channel, compute, None, nothing, nothing, on_clips, none_is_fine)
     store = ClipCache(cache, settings_key(config, channel), config.n_features)

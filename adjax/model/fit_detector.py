@@ -244,7 +244,11 @@ def _of_lane(params: Any, k: int) -> Any:
 def _typical(spec: DetectorSpec, features: ClipFeatures, machine: np.ndarray, n_machines: int) -> np.ndarray:
     """(n_machines, n_bands) mean frame of each machine's normal clips, as far as the rows tell it; else NaN."""
     config = spec.features
-    if not isinstance(config, FeatureConfig) or config.kind == "mfcc" or config.clip_norm != "none":
+    if (
+        not isinstance(config, FeatureConfig)
+        or config.kind in ("mfcc", "samples")
+        or config.clip_norm != "none"
+    ):
         return np.full((n_machines, 1), np.nan, np.float32)
     if config.pooling not in ("none", "mean", "gwrp", "max", "views", "moments"):
         return np.full((n_machines, 1), np.nan, np.float32)

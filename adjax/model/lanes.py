@@ -98,7 +98,9 @@ def fit_group(
     kind, made = kind_of(spec.kind), spec.make()
     lengths = np.diff(features.offsets)
     clip = np.repeat(np.arange(len(lengths)), lengths)
-    rows, real = pad_rows(features.rows, np.ones(len(features.rows), np.float32))
+    rows, real = features.rows, np.ones(len(features.rows), np.float32)
+    if kind.fit_all is None:  # which takes rows as they are: they may be too many to copy
+        rows, real = pad_rows(rows, real)
     clip = np.pad(clip, (0, len(rows) - len(clip)), mode="edge").astype(np.int32)
     kept = np.stack([real * ~lane.left_out[clip] for lane in lanes]).astype(np.float32)
     n_context = made.n_context if isinstance(made, RowDetector) else 1
@@ -205,6 +207,9 @@ def _fit_lanes(
     """Leaves (n_lanes, n_machines, ...)."""
     made = spec.make()
     with threadpool_limits(1, user_api="blas"):  # LAPACK's threads only wait for each other on a covariance
+        if isinstance(made, Detector) and kind.fit_all:
+            keys = _lane_keys(key, np.asarray(numbers, np.uint32))
+            return kind.fit_all(spec.config, keys, training, kept, spec.hyper, options)
         if isinstance(made, Detector):
             keys = _lane_keys(key, np.asarray(numbers, np.uint32))
             params, info = jax.block_until_ready(

@@ -100,7 +100,7 @@ class DetectorSpec:
         made = kind.make(self.config, self.hyper)
         check_fields(self.hyper)  # for a kind that looks at none; its own check knows the range, too
         pooled = self.features.pooling != "none"
-        if kind.rows != "any" and not pooled:
+        if kind.rows in ("pooled", "views") and not pooled:
             raise SettingsError(f"{self.kind} takes one row for each clip: give features with a pooling")
         if kind.scales and self.standardize:
             raise SettingsError(f"{self.kind} scales its columns itself: leave standardize=True out")
@@ -187,8 +187,8 @@ def names() -> tuple[str, ...]:
 
 
 def everything(contrast: Contrast = "all") -> tuple[str, ...]:
-    """Names of models that together have every kind: "auto" and the kinds that are not in it; see `make_spec`."""
-    others = [name for name in KINDS if name not in AUTO_KINDS]
+    """Names of models that together have every kind: all kinds but those that train on waves, which takes long."""
+    others = [name for name, kind in KINDS.items() if name not in AUTO_KINDS and kind.rows != "samples"]
     return (AUTO, *(name for name in others if contrast != "none" or not _tells_apart(KINDS[name])))
 
 
@@ -312,6 +312,8 @@ def _detector(
         features = replace(features, pooling="views")
     if kind.rows == "pooled" and isinstance(features, FeatureConfig) and features.pooling == "none":
         features = replace(features, pooling="views" if features.kind == "log-mel" else "moments")
+    if kind.rows == "samples":
+        features = _samples(name, features)
     if features.pooling != "none":
         config = kind.for_clips(config)
     if isinstance(features, VectorConfig):
@@ -330,6 +332,17 @@ def _detector(
         if found:
             used.add(key)
     return DetectorSpec(kind.name, config, hyper, features, **own)
+
+
+def _samples(name: str, features: FeatureConfig | VectorConfig) -> FeatureConfig:
+    """The front end of a kind that takes waves, with the rate and the block that were asked for."""
+    if not isinstance(features, FeatureConfig):
+        raise SettingsError(f"{name} listens to recordings: it takes no vectors from elsewhere")
+    if features.kind not in ("log-mel", "samples") or features.pooling not in ("none", "views"):
+        raise SettingsError(
+            f"{name} takes waves as they are: leave features and clip pooling at their defaults"
+        )
+    return replace(features, kind="samples", pooling="none")
 
 
 def _fields(kind: Kind) -> list[str]:

@@ -323,3 +323,25 @@ def test_a_tree_with_test_clips_gives_its_training_clips_alone(
     assert main(["score", str(folder), str(tree / "pump/test"), "--out", str(out)]) == OK
     found = {(Path(row["file"]).name[:7], row["decision"]) for row in rows_of(out)}
     assert ("anomaly", "normal") not in found
+
+
+NETWORK = (
+    "--set", "n_samples=16000", "width=8", "kernels=64", "strides=16", "n_dense=1", "n_pairs=1", "n_epochs=1",
+)  # fmt: skip
+
+
+def test_a_network_beside_auto_is_trained_kept_and_scores(home: Path, tmp_path: Path, capsys) -> None:
+    """Two front ends, one model; of its network one copy for both machines."""
+    kept = tmp_path / "kept"
+    options = ["--model", "auto+network", "--out", str(kept), *NETWORK]
+    assert main(["train", "--data", str(home / "zwei"), *options]) == OK
+    assert not list(tmp_path.rglob("checkpoints"))
+    capsys.readouterr()
+    assert main(["score", str(kept), str(home / "neu/Säge 2")]) == OK
+    assert "heute.wav" in capsys.readouterr().out
+
+
+def test_a_lone_machine_gets_no_network(home: Path, tmp_path: Path, capsys) -> None:
+    options = ["--model", "network", "--out", str(tmp_path / "kept"), *NETWORK]
+    assert main(["train", "--data", str(home / "normal gut"), *options]) == CANNOT_RUN
+    assert "at least two machines" in " ".join(capsys.readouterr().err.split())

@@ -54,6 +54,22 @@ def test_recipes_give_the_promised_shape_whatever_the_padding(
     assert_allclose(padded[: config.n_rows(4000)], alone, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("n", [100, 1280, 4000])
+def test_samples_are_the_wave_in_blocks_filled_up_from_its_beginning(n: int) -> None:
+    config = FeatureConfig(kind="samples", hop_length=128)
+    y = np.asarray(hum(n))
+    rows = make_features(config)(jnp.pad(y, (0, 300), constant_values=7.0), jnp.int32(n))
+    assert config.n_rows(n) == -(-n // 128) == int(config.count_rows(jnp.int32(n)))
+    whole = np.resize(y, 128 * config.n_rows(n))
+    assert_array_equal(rows[: config.n_rows(n)].reshape(-1), whole)
+
+
+@pytest.mark.parametrize("pooled", [{"pooling": "mean"}, {"clip_norm": "level"}])
+def test_samples_are_taken_as_they_are(pooled: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="samples"):
+        FeatureConfig(kind="samples", **pooled).check()
+
+
 @pytest.mark.parametrize(
     "bad",
     [

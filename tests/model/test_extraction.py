@@ -162,6 +162,17 @@ def test_another_setting_is_computed_anew(
     assert len(decoded) == 10
 
 
+def test_waves_are_not_kept_twice(clips: ClipTable, cache_folder: Path, decoded: list[str]) -> None:
+    """They are the files: a cache of them would hold nothing that was computed."""
+    waves = FeatureConfig(kind="samples")
+    first = extract(clips, waves, cache=cache_folder)
+    n = len(decoded)
+    again = extract(clips, waves, cache=cache_folder)
+    assert len(decoded) == 2 * n > 0
+    assert not list(cache_folder.rglob("*.*"))
+    np.testing.assert_array_equal(first.rows, again.rows)
+
+
 def test_channel_code_and_versions_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     key = extraction.settings_key(CONFIG, 0)
     assert extraction.settings_key(CONFIG, "mean") != key

@@ -131,3 +131,40 @@ def test_a_traced_count_is_kept_as_a_count_and_read_as_earlier_versions_wrote_it
     written["detectors"][0]["hyper"]["n_components"] = 2.0
     assert from_json(written) == spec
     assert isinstance(from_json(written).detectors[0].hyper.n_components, int)
+
+
+def test_a_network_listens_to_waves_beside_autos_views() -> None:
+    spec = make_spec("auto+network", features={"sr": 8000})
+    assert [(one.kind, one.pooling, one.sr) for one in spec.front_ends] == [
+        ("log-mel", "views", 8000),
+        ("samples", "none", 8000),
+    ]
+    assert spec.calibration == "split"  # a training takes long
+
+
+@pytest.mark.parametrize("features", [VectorConfig(4), {"kind": "mfcc"}, {"pooling": "mean"}])
+def test_a_network_takes_nothing_but_waves(features: Any) -> None:
+    with pytest.raises(SettingsError, match="network"):
+        make_spec("network", features=features)
+
+
+def test_a_network_takes_waves_as_they_are() -> None:
+    with pytest.raises(SettingsError, match="standardize"):
+        make_spec("network", standardize=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"width": 12}, "multiple of 2"),
+        ({"n_centres": 1}, "n_centres"),
+        ({"n_samples": 1000}, "n_samples=1000: too few"),
+        ({"kernels": (250, 64, 16)}, "multiples"),
+        ({"strides": (64, 32)}, "one of each"),
+        ({"hop_length": 500}, "n_fft=1024"),
+        ({"mixup": 2.0}, "mixup"),
+    ],
+)
+def test_a_network_that_cannot_be_built_says_why(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        make_spec("network", settings=settings)
