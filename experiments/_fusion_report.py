@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from rich.table import Table
 
 from adjax.app.console import make_console
@@ -27,6 +28,7 @@ METRICS = ("AUC", "pAUC")
 # Okabe and Ito (2008): told apart by people who see colours differently. The first is auto's.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^vP"
+HEIGHTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998)  # ticks of areas
 
 
 def conduct(study: Any, tasks: Iterable[Task], *, over: Over, leave_out: bool = False) -> int:
@@ -148,14 +150,14 @@ def fault_tables(cells: Sequence[Cell]) -> Iterable[Table]:
                 means = [
                     np.mean([one[name][0] for one in areas if name in one]) for areas in by_fault.values()
                 ]
-                table.add_row(size_name(size), name, *map(number, means))
+                table.add_row(size_name(size), name, *(number(float(mean)) for mean in means))
         yield table
 
 
 def learning_curves(judged: Mapping[Group, Judged]) -> Figure:
     """AUC and pAUC against the number of normal clips: auto, thick, and its kinds; a column for each set and type."""
     panels = panels_of(judged)
-    figure = Figure(figsize=(3.1 * len(panels) + 0.4, 5.4), layout="constrained")
+    figure = Figure(figsize=(2.9 * len(panels) + 2.0, 5.4), layout="constrained")
     axes = figure.subplots(2, len(panels), squeeze=False, sharey="row")
     names = next(iter(judged.values())).names
     lines = [AUTO, *(name for name in names if name.startswith(KIND))]
@@ -175,19 +177,24 @@ def learning_curves(judged: Mapping[Group, Judged]) -> Figure:
                 axis.plot(
                     x, values[0], color=colour, marker=MARKERS[number % len(MARKERS)],
                     linewidth=2.6 if name == AUTO else 1.1, markersize=5 if name == AUTO else 4,
-                    label="auto, with 95% interval" if name == AUTO else name.removeprefix(KIND),
+                    label="auto\n(95% interval)" if name == AUTO else name.removeprefix(KIND),
                 )  # fmt: skip
                 axis.set_xscale("log")
                 axis.set_xticks(x, [f"{value:.0f}" for value in x])
+                axis.set_yscale("logit")  # .99 is as far from .9 as that from .5
                 axis.minorticks_off()
                 axis.grid(color="0.92")
                 axis.set_title("\n".join(panel) if row == 0 else "", fontsize=9)
     for row, metric in enumerate(METRICS):
         axes[row, 0].set_ylabel(f"{metric}, mean over machines")
+        low, high = axes[row, 0].get_ylim()  # which all share
+        ticks = [value for value in HEIGHTS if low <= value <= high]
+        axes[row, 0].set_yticks(ticks, [f"{value:g}".removeprefix("0") for value in ticks], minor=False)
+        axes[row, 0].yaxis.set_minor_locator(NullLocator())
     for axis in axes[1]:
         axis.set_xlabel("normal clips of each machine")
     handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=len(lines))
+    figure.legend(*handles, loc="outside right center")
     return figure
 
 
@@ -220,7 +227,7 @@ def regrets(judged: Mapping[Group, Judged]) -> Figure:
             axis.grid(color="0.92", axis="x")
             axis.set_yticks(places, RULES)
             axis.locator_params(axis="x", nbins=5)
-            axis.set_xlabel(f"{metric} of the best kind less the rule's")
+            axis.set_xlabel(f"{metric} lost to the best kind")
             axis.set_title("\n".join(panel) if row == 0 else "", fontsize=9)
     handles = axes[0, 0].get_legend_handles_labels()
     figure.legend(*handles, title="normal clips", loc="outside right center")
