@@ -1,5 +1,5 @@
 # Everything from a machine that has only Python (3.11 or newer) and make.
-#   make run     install, then four models on a synthetic slide rail: tables and figures in runs/first
+#   make run     install, then three models on a synthetic slide rail: tables and figures in runs/first
 #   make test    install, then the tests
 #   make help    the other targets
 
@@ -18,7 +18,7 @@ BENCHMARKS := $(filter-out experiments/benchmarks/_%,$(wildcard experiments/benc
 help:  ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-run: $(VENV)/.base  ## Install, then run all four models on a synthetic slide rail (about a minute)
+run: $(VENV)/.base  ## Install, then run all three models on a synthetic slide rail (about a minute)
 	$(BIN)/adjax run --model all --set n_epochs=30 --out runs/first
 
 test: $(VENV)/.dev  ## Install, then run the tests

@@ -36,6 +36,13 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(autouse=True, scope="module")
+def programs() -> Iterator[None]:
+    """Let go of a module's compiled programs: each takes memory maps, of which Linux grants a process 65,530."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Run one test in float64."""

@@ -122,7 +122,7 @@ def _run(
     if others is not None:
         counts["contrast_clips"] = len(others.clips)
     if command.model == ("all",):
-        specs = _possible(specs, clips, others, console)
+        specs = possible(specs, clips, others, console)
     features = _features(command, specs, data, others, console, clock)
     found: dict[str, tuple[Model, Result]] = {}
     for name, spec in specs.items():
@@ -198,7 +198,7 @@ def print_result(
         )
 
 
-def _possible(
+def possible(
     specs: Mapping[str, ModelSpec],
     clips: ClipTable,
     others: ClipTable | ClipFeatures | None,

@@ -130,7 +130,7 @@ def _worst(first: Result | None, second: Result) -> Result:
     clips = [clip for part in parts for clip in part.clips]
     numbers: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("scores", "p_values", "extrapolated", "decisions", "parts", "comparable")
+        for name in ("scores", "p_values", "extrapolated", "decisions", "parts", "comparable", "spoke")
     }
     flags = [flag for part in parts for flag in part.flags]
     p_values = np.where(np.isfinite(numbers["p_values"]), numbers["p_values"], np.inf)

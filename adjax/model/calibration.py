@@ -67,6 +67,8 @@ class Judged(NamedTuple):
         decision: () int32, 1 anomalous, 0 normal, -1 undecided (not calibrated, or no score).
         parts: (n_parts,) what was fused: centred and scaled (raw without calibration).
         part_p_values: (n_parts,) of each part by itself.
+        loudest: () int32, the part that speaks against the clip: the loudest one, where evidence is added up of the
+            detector that has most of it.
     """
 
     score: Array
@@ -75,6 +77,7 @@ class Judged(NamedTuple):
     decision: Array
     parts: Array
     part_p_values: Array
+    loudest: Array
 
 
 def judge(calibration: Calibration, fusion: Fusion, machine: Array, parts: Array) -> Judged:
@@ -89,14 +92,14 @@ def judge(calibration: Calibration, fusion: Fusion, machine: Array, parts: Array
     z = (parts - calibration.centre[machine]) / calibration.spread[machine]
     count = calibration.n_held_out[machine]
     part_p, _ = p_values(calibration.part_scores[machine].T, count, calibration.part_tail[machine], z)
-    score = _fuse(fusion, calibration.evidence, machine, z)
+    score, loudest = _fuse(fusion, calibration.evidence, machine, z)
     p_value, beyond = p_values(
         calibration.scores[machine][None], count, calibration.tail[machine][None], score[None]
     )
     p_value, beyond = p_value[0], beyond[0]
     decided = jnp.isfinite(p_value)
     decision = jnp.where(decided, p_value <= calibration.false_alarm_rate, -1).astype(jnp.int32)
-    return Judged(score, p_value, beyond & decided, decision, z, part_p)
+    return Judged(score, p_value, beyond & decided, decision, z, part_p, loudest.astype(jnp.int32))
 
 
 def p_values(scores: Array, count: Array, tail: Array, value: Array) -> tuple[Array, Array]:
@@ -121,12 +124,13 @@ def p_values(scores: Array, count: Array, tail: Array, value: Array) -> tuple[Ar
     return jnp.maximum(share * jnp.exp(-excess), jnp.finfo(share.dtype).tiny), beyond
 
 
-def _fuse(fusion: Fusion, evidence: Evidence | None, machine: Array, z: Array) -> Array:
-    if fusion == "mean":
-        return jnp.mean(z)
+def _fuse(fusion: Fusion, evidence: Evidence | None, machine: Array, z: Array) -> tuple[Array, Array]:
+    """The score, and which part speaks."""
     if fusion == "fisher" and evidence is not None:
-        return jnp.sum(evidence_of(evidence, machine, z))
-    return jnp.max(z)
+        told = evidence_of(evidence, machine, z)
+        own = jnp.asarray(evidence.detector) == jnp.argmax(told)
+        return jnp.sum(told), jnp.argmax(jnp.where(own, z, -jnp.inf))
+    return (jnp.mean(z) if fusion == "mean" else jnp.max(z)), jnp.argmax(z)
 
 
 def no_calibration(n_machines: int, n_parts: int, false_alarm_rate: float) -> Calibration:

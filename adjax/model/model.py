@@ -255,10 +255,10 @@ class Model:
             judged = judge_clips(
                 self.params.calibration, self.spec.fusion, place[index].astype(np.int32), parts[index]
             )
-            score, p_value, extrapolated, decision, z, _ = (np.asarray(field)[:n] for field in judged)
+            score, p_value, extrapolated, decision, z, _, spoke = (np.asarray(field)[:n] for field in judged)
         else:
             score, p_value, z = np.zeros(0), np.zeros(0), np.zeros((0, len(self.part_names)))
-            extrapolated, decision = np.zeros(0, bool), np.zeros(0, np.int32)
+            extrapolated, decision, spoke = np.zeros(0, bool), np.zeros(0, np.int32), np.zeros(0, np.int32)
         flags = [
             self.flags_of(int(number), info) for number, info in zip(place, features.infos, strict=False)
         ]
@@ -277,6 +277,7 @@ class Model:
             usable,
             tuple(failures),
             notes,
+            spoke,
         )
 
 

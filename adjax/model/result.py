@@ -48,6 +48,7 @@ class Result:
         comparable: (n_clips,) bool, False where a score cannot mean anything, for the flags' reason.
         failures: clips and machines that could not be used; they have no score.
         notes: remarks for the report.
+        spoke: (n_clips,) int, which part speaks against each clip; None: the one with the largest value.
     """
 
     clips: ClipTable
@@ -61,11 +62,13 @@ class Result:
     comparable: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     failures: tuple[AdjaxError, ...] = ()
     notes: tuple[str, ...] = ()
+    spoke: np.ndarray | None = None
 
     @property
     def loudest(self) -> tuple[str, ...]:
-        """(n_clips,) the part with the largest value of each clip: why the clip stands out."""
-        return tuple(self.part_names[i] for i in np.argmax(self.parts, axis=1))
+        """(n_clips,) the part that speaks against each clip: why the clip stands out."""
+        spoke = np.argmax(self.parts, axis=1) if self.spoke is None else self.spoke
+        return tuple(self.part_names[i] for i in spoke)
 
     @property
     def verdicts(self) -> tuple[str, ...]:

@@ -234,6 +234,8 @@ def make_spec(
     own = {key: others.pop(key) for key in of_detector}
     vectors = isinstance(features, VectorConfig)
     detectors = tuple(_detector(one, wanted, used, features, own) for one in kinds_of(name, vectors=vectors))
+    if own.get("standardize") and not any(detector.standardize for detector in detectors):
+        raise SettingsError(f"{name} scales its numbers itself: leave standardize out")
     if unknown := wanted.keys() - used:
         fields = sorted({f for d in detectors for f in _fields(kind_of(d.kind))})
         raise SettingsError(f"{name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(fields)}")

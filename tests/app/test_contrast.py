@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from adjax.app.cli import CANNOT_RUN, OK, main
+from adjax.app.console import make_console
+from adjax.app.run import Run, possible
 from adjax.data.audio import write_wav
+from adjax.data.index import index_folder
 from adjax.model.keep import load_model
 from tests.app.recordings import hum
 
@@ -79,6 +82,20 @@ def test_one_machine(plant: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     table = (tmp_path / "run/scores.csv").read_text().splitlines()
     assert len(table) == 7
     assert np.isfinite(float(table[1].split(",")[table[0].split(",").index("score")]))
+
+
+def test_all_models_are_those_that_the_machines_are_enough_for(
+    plant: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips, console = index_folder(plant, machine_type="pump"), make_console()
+    specs = Run(model=("auto", "identity")).models()
+    assert specs.keys() - possible(specs, clips, None, console).keys() == {"identity"}
+    assert "identity is left out: there are too few machines to tell apart" in capsys.readouterr().out
+    assert possible(specs, clips, index_folder(plant, machine_type="fan"), console) == specs
+    for name in ("auto", "all"):
+        kinds = {own.kind for own in Run(model=(name,), contrast="none").models()["auto"].detectors}
+        assert "gaussians" in kinds
+        assert not kinds & {"identity", "network"}
 
 
 def test_a_table_of_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from adjax.app.cli import CANNOT_RUN, main
 from adjax.files import sha256
+from adjax.model.keep import FORMAT
 from adjax.store import save_model as save_arrays
 from adjax.store.folder import HASHES, files_in, write_hashes
 
@@ -53,8 +54,8 @@ def other_shapes(folder: Path) -> None:
         (lambda folder: (folder / "more.pkl").touch(), "are not those of SHA256SUMS"),
         (lambda folder: (folder / "SHA256SUMS").unlink(), "not written by adjax, or is damaged"),
         (
-            lambda folder: change_settings(folder, format=2),
-            "in format 2, this version reads up to 1; update adjax",
+            lambda folder: change_settings(folder, format=FORMAT + 1),
+            f"in format {FORMAT + 1}, this version reads up to {FORMAT}; update adjax",
         ),
         (lambda folder: change_settings(folder, format="x"), "is no model of adjax"),
         (lambda folder: change_settings(folder, machines=[]), "the settings ask for"),

@@ -107,6 +107,16 @@ def test_one_detector_needs_no_evidence() -> None:
     )
 
 
+def test_the_part_that_spoke_is_of_the_detector_with_most_evidence() -> None:
+    """A value that is usual in one detector's heavy tail is none in another's."""
+    rng = np.random.default_rng(7)
+    own = np.stack([np.exp(2 * rng.normal(size=300)), rng.normal(size=300)], axis=1)
+    fitted, _ = calibrate([own], np.zeros((1, 2), int), "fisher", 0.05, TWO)
+    found = judge(fitted, "fisher", jnp.int32(0), jnp.array([90.0, 5.0]))
+    assert found.parts[0] > found.parts[1] > 0
+    assert int(found.loudest) == 1
+
+
 def test_a_detector_speaks_by_its_loudest_part() -> None:
     parts = normals(np.random.default_rng(6), 40, n_parts=3)
     evidence, _ = fit_evidence(parts, np.zeros((1, 3), int), np.array([0, 0, 1]))

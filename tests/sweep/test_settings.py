@@ -55,6 +55,6 @@ def test_models_that_no_sweep_takes_are_refused() -> None:
     assert sweepable() == ("gmm", "autoencoder")
     assert check_trial(BASE) is BASE
     with pytest.raises(SettingsError, match="has nothing to sweep; these have: gmm, autoencoder"):
-        check_trial(make_spec("auto"))
+        check_trial(make_spec("gaussians"))
     with pytest.raises(SettingsError, match="models of one detector"):
         check_trial(make_spec("gmm+autoencoder"))
