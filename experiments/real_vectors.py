@@ -8,7 +8,10 @@ Work:    for each size and draw (a random subset of the normal training clips of
          gives the scores of each kind and the evidence that all rules of fusion get (`experiments._fusions`).
 Settings chosen on: these labels were looked at about 12 times while rule and priors of `auto` were made (see
          experiments/README.md); nothing is chosen here. The best kind is named by labels.
-Result:  experiments/README.md, "auto on vectors of real machines".
+Result:  experiments/README.md, "Settings without labels". AUC / pAUC of auto, all normal clips: sliders
+         .940 / .868 (best kind .910 / .858), fans .984 / .946 (.976 / .948), on log-mels .980 / .942 (.978 / .938);
+         9 minutes on two busy cores of an Intel Xeon. Brackets: 95% bootstrap over test clips and draws, the same for
+         all systems; the best kind is named anew in each resample.
 """
 
 from __future__ import annotations
