@@ -233,6 +233,7 @@ class Kind(NamedTuple):
         least: (config) -> rows of weight > 0 that a fit needs at least.
         n_floats: (config, n_features, n_train, n_test) -> floats that one lane of a sweep takes, about.
         max_lanes: of a sweep's chunk: what an interruption can cost.
+        remedy: what to do about a fit that did not stay finite, in its settings' own names.
     """
 
     name: str
@@ -259,6 +260,7 @@ class Kind(NamedTuple):
         d * d + n_train + n_test
     )
     max_lanes: int = 512
+    remedy: str = "its clips may be all alike, or hold numbers too large for float32; give others"
 
     def scope_of(self, config: Any) -> Scope:
         """`scope` with these settings."""

@@ -141,7 +141,7 @@ def sources(study: Study) -> Iterator[Source]:
         simulator.write_tree(root, counts=counts)
         clips = index_folder(root)
         for name, spec in MODELS.items():
-            (features,) = extract_for(spec, clips, cache=default_folder())
+            features, *_ = extract_for(spec, clips, cache=default_folder())  # all detectors share a front end
             yield Source(f"simulated, {name}", spec, features, ("any order",))
     for path in sorted(study.vectors.glob("*.csv")) if study.vectors else ():
         features = read_vectors(path).where(lambda clip: clip.label == 0)

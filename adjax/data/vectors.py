@@ -20,7 +20,7 @@ from adjax.data.vector_files import RawTable, read_raw
 from adjax.types import ClipError, DataError, MachineId, readable
 
 LONE = MachineId("machine")  # where nobody has named one
-MAX_FLOAT = float(np.finfo(np.float32).max)
+LARGEST = 1e30  # so that a sum over any number of clips, or a difference, stays within float32
 COARSE = 0.1  # share of a column's spread that rounding may be before somebody should know
 _LABEL_OF = {
     **dict.fromkeys(("0", "0.0", "normal"), 0),
@@ -125,14 +125,14 @@ def _coarse(path: Path, values: np.ndarray, kept: np.ndarray, columns: Sequence[
 def bad_rows(
     values: np.ndarray, columns: Sequence[str] = (), texts: Mapping[tuple[int, int], str] | None = None
 ) -> dict[int, str]:
-    """Why rows cannot be used, by their place: numbers that are not finite, also in float32.
+    """Why rows cannot be used, by their place: numbers that are not finite, or too large.
 
     Args:
         values: (n, d) float64.
         columns: (d,) their names; (): nobody has named them.
         texts: what stands in a cell that is no number.
     """
-    bad = ~(np.abs(values) <= MAX_FLOAT)
+    bad = ~(np.abs(values) <= LARGEST)
     found = {}
     for i in np.flatnonzero(bad.any(axis=1)).tolist():
         own = np.flatnonzero(bad[i]).tolist()
@@ -140,7 +140,7 @@ def bad_rows(
         more = f", and {count(len(own) - 1, 'more column')} such" if len(own) > 1 else ""
         text, value = (texts or {}).get((i, own[0])), float(values[i, own[0]])
         if np.isfinite(value):
-            found[i] = f"{name} holds {value:g}, beyond float32's {MAX_FLOAT:.2g}{more}: scale the column"
+            found[i] = f"{name} holds {value:g}, beyond {LARGEST:g}, too large to sum{more}: scale the column"
         else:
             cell = f"holds {text[:40]!r}" if text else "is empty" if text is not None else f"holds {value:g}"
             found[i] = f"{name} {cell}{more}: give a finite number, or leave the row out"

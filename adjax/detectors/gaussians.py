@@ -1,4 +1,4 @@
-"""Many small Gaussians for each machine, on several views of a clip at several resolutions: the parts of "auto".
+"""Many small Gaussians for each machine, on several views of a clip at several resolutions: each looks at one thing.
 
 Nobody knows beforehand in which view a fault will show, and picking one by a criterion on normal clips (their spread,
 tails, other machines or simulated faults as stand-ins for anomalies) cost .05 to .17 AUC against the best. So none is

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from adjax.checks import check_fields, check_number
-from adjax.detectors.multinomial import Multinomial, fit_multinomial, logits, times
+from adjax.detectors.multinomial import Multinomial, fit_multinomial, logits
+from adjax.detectors.products import times
 from adjax.types import AnyArray, Detector, FitInfo, Kind, Shared, Training, shared
 
 Contrast = Literal["all", "type"]

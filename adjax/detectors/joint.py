@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 from jax.scipy.linalg import solve_triangular
 
 from adjax.checks import check_fields, check_number
 from adjax.detectors.marginals import Marginals, Shape, fit_marginals, to_scores
+from adjax.detectors.products import times
 from adjax.detectors.rows import by_machine
 from adjax.types import CONVERGED, NOT_FINITE, AnyArray, Detector, FitInfo, Kind, Training
 
@@ -96,7 +96,7 @@ def make_joint(config: JointConfig = JointConfig(), hyper: JointHyper = JointHyp
         own = jax.tree.map(lambda leaf: leaf[machine], params)
         deviation = (to_scores(own.marginals, rows[:1])[0] - own.mean)[:, None]
         moves = jnp.sum(own.marginals.factor > 0)  # columns that are left out have no say
-        squares = jnp.sum(_matmul(own.whitening, deviation) ** 2) / jnp.maximum(moves, 1)
+        squares = jnp.sum(times(own.whitening, deviation) ** 2) / jnp.maximum(moves, 1)
         return jnp.where(weight[0] > 0, jnp.log(jnp.maximum(squares, 1e-12)), jnp.nan)[None]
 
     return Detector(fit, score, (KIND.name,), hyper)
@@ -116,7 +116,7 @@ def _gaussians(marginals: Marginals, rows: Array, present: Array, prior: Array) 
 
     def add(total: tuple[Array, Array], own: Any) -> tuple[tuple[Array, Array], None]:
         _, z, fourth = deviations(own)
-        return (total[0] + _matmul(z.T, z), total[1] + fourth), None
+        return (total[0] + times(z.T, z), total[1] + fourth), None
 
     start = (jnp.zeros((d, d), rows.dtype), jnp.zeros((), rows.dtype))
     each = (marginals, rows, present)
@@ -129,7 +129,7 @@ def _gaussians(marginals: Marginals, rows: Array, present: Array, prior: Array) 
         share = n / jnp.maximum(n + prior, 1)
         of_mates, of_own = (1 - share) / everyone, share / jnp.maximum(n, 1)
         moves = (machine[0].factor > 0).astype(z.dtype)
-        moment = of_mates * moments * moves[:, None] * moves[None, :] + of_own * _matmul(z.T, z)
+        moment = of_mates * moments * moves[:, None] * moves[None, :] + of_own * times(z.T, z)
         # Ledoit and Wolf's intensity, with weights in place of 1/n: a row of the machine itself has both weights.
         both = of_own**2 + 2 * of_own * of_mates
         spread = of_mates**2 * fourths + both * fourth
@@ -145,11 +145,6 @@ def _gaussians(marginals: Marginals, rows: Array, present: Array, prior: Array) 
         return mean, solve_triangular(factor, jnp.eye(d, dtype=z.dtype), lower=True)
 
     return jax.lax.map(one, (each, freedom))
-
-
-def _matmul(a: Array, b: Array) -> Array:
-    """float32 on every device; by default such products are TF32 on a GPU and bfloat16 on a TPU."""
-    return jnp.matmul(a, b, precision=Precision.HIGHEST)
 
 
 KIND = Kind(

@@ -3,8 +3,8 @@
 Where references lie close together a small distance says more than where they are sparse. Two ways to say so, both from
 b_i, the mean distance D of reference i to its K nearest ones:
 
-- "ratio": the score is min_i D / b_i. (Wilkinghoff et al. 2025, "Local density-based anomaly score normalization for
-  domain generalization"; K = 4.)
+- "ratio": the score is min_i D / b_i; of a reference alone D as it is. (Wilkinghoff et al. 2025, "Local
+  density-based anomaly score normalization for domain generalization"; K = 4.)
 - "variance": min_i D - alpha b_i, where alpha = Cov(d, b) / Var(b) over the references makes the scores of normal clips
   vary least: each reference is left out in turn, d is its distance to the nearest other one and b the latter's own,
   without it.
@@ -74,7 +74,7 @@ def make_references(
         space = _mean(near[:, :n_local], there[:, :n_local])
         if rescale == "ratio":
             least = jnp.maximum(LEAST_SPACE * _mean(space, present), 1e-6)
-            times = jnp.where(present, jnp.maximum(space, least) ** -density, 1)
+            times = jnp.where(there.any(axis=1), jnp.maximum(space, least) ** -density, 1)
         else:
             alpha = _least_varying(near, who, there, n_neighbours, n_local)
             minus = jnp.where(present, density * alpha * space, 0)

@@ -13,15 +13,15 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 from jax.scipy.linalg import solve_triangular
 
 from adjax.checks import unit_weights
+from adjax.detectors.products import times
 from adjax.types import SettingsError
 
 Covariance = Literal["full", "diag"]
 
-# Chosen on simulated machines (see `adjax.selection`); within a factor of two nothing much changes.
+# Chosen on simulated machines (see `adjax.detectors.gaussians`); within a factor of two nothing much changes.
 PRIOR_VECTORS = 8.0  # as many vectors the mates' variance counts in a machine's
 PRIOR_CORRELATION = 256.0  # as many the mates' correlation does; it has more numbers to be learnt
 FLOOR = 1e-4  # added to the variances, in squared units of the vectors: a constant number has a distance too
@@ -73,14 +73,14 @@ def fit_gaussian(
     # vector may hold anything, also NaN.
     present = weight[:, None] > 0
     x = jnp.where(present, x, 0.0)
-    offset = _matmul(weight, x) / weight.sum()
+    offset = times(weight, x) / weight.sum()
     x = jnp.where(present, x - offset[None, :], 0.0)
     member = jnp.where(machine[None, :] == jnp.arange(n_machines)[:, None], weight[None, :], 0.0)
     count = member.sum(axis=1)
-    means = _matmul(member, x) / count[:, None]
+    means = times(member, x) / count[:, None]
     residual = jnp.where(present, x - means[machine], 0.0)
     freedom = jnp.maximum(count - 1.0, 1.0)
-    squares = _matmul(member, residual**2)
+    squares = times(member, residual**2)
     mean = offset + means[own]
     if covariance == "diag":
         scale = jnp.sqrt(squares[own] / freedom[own] + FLOOR)
@@ -110,7 +110,7 @@ def log_distance(gaussian: Gaussian, x: Array) -> Array:
         (n,) float, around 0 for the vectors fitted on, higher = farther away; finite also at the mean itself.
     """
     z = (x - gaussian.mean[None, :]) / gaussian.scale[None, :]
-    squares = jnp.mean(_matmul(z, gaussian.whitening.T) ** 2, axis=1)
+    squares = jnp.mean(times(z, gaussian.whitening.T) ** 2, axis=1)
     return jnp.log(jnp.maximum(squares, 1e-12))
 
 
@@ -121,15 +121,10 @@ def _shrink(z: Array, weight: Array, n_effective: Array) -> Array:
     matrices"), with weights in place of 1/n.
     """
     d = z.shape[1]
-    moment = _matmul((weight[:, None] * z).T, z)
+    moment = times((weight[:, None] * z).T, z)
     mu = jnp.trace(moment) / d
     norm = jnp.sum(moment**2)
     noise = jnp.sum((weight * jnp.sum(z**2, axis=1)) ** 2) - norm / n_effective
     # At least 1e-6 on the diagonal: vectors that are all alike have no correlation, yet a distance.
     intensity = jnp.clip(noise / jnp.maximum(norm - d * mu**2, 1e-12), MIN_SHRINKAGE, 1.0)
     return (1.0 - intensity) * moment + intensity * jnp.maximum(mu, 1e-6) * jnp.eye(d, dtype=z.dtype)
-
-
-def _matmul(a: Array, b: Array) -> Array:
-    """float32 on every device; by default such products are TF32 on a GPU and bfloat16 on a TPU."""
-    return jnp.matmul(a, b, precision=Precision.HIGHEST)

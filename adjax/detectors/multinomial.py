@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from adjax.detectors.products import times
 from adjax.types import CONVERGED, MAX_ITER, NOT_FINITE, AnyArray, FitInfo
 
 GAP = 1e-6  # share of the objective that it may be above its least
@@ -169,8 +170,3 @@ def _search(look: Any, state: State, way: Array) -> State:
 def logits(found: Multinomial, x: Array) -> Array:
     """(n_classes,) of one row (d,): the logarithm of each class's share, but for a constant."""
     return times(found.coefficients, x[:, None])[:, 0] + found.intercepts
-
-
-def times(a: Array, b: Array) -> Array:
-    """The product of two matrices, in float32 on accelerators, too."""
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

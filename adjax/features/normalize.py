@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-from jax import Array
+from jax import Array, lax
 from jax import numpy as jnp
 
 from adjax.checks import unit_weights
@@ -50,11 +50,20 @@ def fit_standardizer(x: Array, weight: Array | None = None) -> Standardizer:
     origin = jnp.where(total > 0, x[jnp.argmax(weight)], 0.0)
     rough_mean = origin + average(x - origin[None, :])
     centred = x - rough_mean[None, :]
+    unit = _powers_of_two(jnp.max(jnp.where(weight[:, None] > 0, jnp.abs(centred), 0), axis=0))
+    centred = centred / unit[None, :]  # exactly; no square overflows or vanishes, whatever the feature's unit
     correction = average(centred)
     variance = average(centred**2) - correction**2
     varies = variance > 0
-    std = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 1.0)
-    return Standardizer(rough_mean + correction, std)
+    std = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)) * unit, 1.0)
+    return Standardizer(rough_mean + correction * unit, std)
+
+
+def _powers_of_two(x: Array) -> Array:
+    """About as large as each of `x` (n,) >= 0, with gradient 0; 1 for 0."""
+    some = jnp.where((x > 0) & jnp.isfinite(x), lax.stop_gradient(x), 1)
+    exponent = jnp.clip(jnp.floor(jnp.log2(some)), -100, 100)
+    return jnp.power(2, exponent)  # exp2 is not exact
 
 
 def standardize(standardizer: Standardizer, x: Array) -> Array:

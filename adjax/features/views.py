@@ -1,7 +1,7 @@
-"""Five views of one clip's log-mel, each with one number a band: what the label-free detectors look at.
+"""Five views of one clip's log-mel, each with one number a band: what small Gaussians look at.
 
 A fault shows in few of them: a louder machine in the mean, clicks in the largest frames, an uneven run in the
-spread or in the rhythm. Which, nobody knows beforehand (`adjax.selection`).
+spread or in the rhythm. Which, nobody knows beforehand (`adjax.detectors.gaussians`).
 """
 
 from __future__ import annotations

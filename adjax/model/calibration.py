@@ -19,14 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from adjax.model.evidence import Evidence, evidence_of, fit_evidence
+from adjax.model.evidence import LEAST_TAIL, TAIL, Evidence, evidence_of, fit_evidence
 from adjax.model.spec import Fusion
 from adjax.types import AnyArray
 
 MIN_CLIPS = 3  # of a machine: with one held out, two are left
 MIN_SPREAD = 1e-3  # of a part whose normal clips are all alike
-TAIL = 0.1  # share of the held-out scores that the exponential tail is fitted to, of at least _LEAST_TAIL of them
-_LEAST_TAIL = 5
 
 
 class Calibration(NamedTuple):
@@ -251,5 +249,5 @@ def _mean_excess(scores: np.ndarray) -> float:
     """Mean of the largest scores above the next one: the scale of an exponential tail."""
     ordered = np.sort(scores)
     n = len(ordered)
-    k = min(n - 1, max(_LEAST_TAIL, int(np.ceil(TAIL * n))))
+    k = min(n - 1, max(LEAST_TAIL, int(np.ceil(TAIL * n))))
     return max(float(np.mean(ordered[n - k :] - ordered[n - k - 1])), 1e-6)

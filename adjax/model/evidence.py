@@ -27,7 +27,7 @@ from adjax.types import AnyArray
 
 MATES = 16.0  # as many clips the mates count beside a machine's own; 8 to 64 make no difference
 TAIL = 0.1  # share of the clips that the exponential tail is fitted to, of at least LEAST_TAIL of them
-LEAST_TAIL = 5.0
+LEAST_TAIL = 5
 N_KNOTS = 64  # of a curve below its tail
 _SUMMARY = 64  # numbers that stand for the held-out clips of one mate
 _POOL = 256  # and for those of all of them
@@ -61,8 +61,17 @@ def evidence_of(evidence: Evidence, machine: Array, parts: Array) -> Array:
     at, value, slope = (leaf[machine] for leaf in evidence[1:])
     own = evidence.detector[None, :] == jnp.arange(at.shape[0])[:, None]
     loudest = jnp.max(jnp.where(own, parts[None, :], -jnp.inf), axis=1)
-    found = jax.vmap(jnp.interp)(loudest, at, value) + slope * jnp.maximum(loudest - at[:, -1], 0)
+    found = jax.vmap(_interpolate)(loudest, at, value) + slope * jnp.maximum(loudest - at[:, -1], 0)
     return jnp.where(jnp.isnan(loudest), jnp.nan, found)
+
+
+def _interpolate(x: Array, at: Array, value: Array) -> Array:
+    """() `numpy.interp`: where knots are one value, the last of them counts, as for the held-out clips."""
+    before = jnp.clip(jnp.searchsorted(at, x, side="right") - 1, 0, len(at) - 2)
+    x0, x1, y0, y1 = at[before], at[before + 1], value[before], value[before + 1]
+    wide = x1 > x0
+    share = jnp.where(wide, jnp.clip((x - x0) / jnp.where(wide, x1 - x0, 1), 0, 1), x >= x1)
+    return y0 + share * (y1 - y0)
 
 
 def fit_evidence(
@@ -127,7 +136,8 @@ def _curve(own: np.ndarray, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray, f
     last = int(enough[-1]) if len(enough) else 0
     start = -np.log((above[last] + 1) / (total + 1))
     tail = weight[last + 1 :]
-    excess = float(np.sum(tail * (values[last + 1 :] - values[last])) / max(tail.sum(), 1e-12))
+    # Where nothing lies beyond, as of one clip alone, a spread: parts are scaled by it.
+    excess = float(np.average(values[last + 1 :] - values[last], weights=tail)) if len(tail) else 1.0
     knots = np.minimum(np.searchsorted(evidence[: last + 1], np.linspace(0, start, N_KNOTS)), last)
     heights = evidence[knots]
     heights[-1] = start

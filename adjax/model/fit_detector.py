@@ -120,7 +120,9 @@ def fit_detector(
         chosen = np.flatnonzero(np.isin(model[machine], members))
         inside = np.searchsorted(members, model[machine[chosen]])
         name = models[members[0]].label if len(members) == 1 else (str(this) if this else "all machines")
-        place = checkpoints / folder_of(models[members[0]]) if checkpoints else None
+        # By a machine that the model judges: whoever deletes them knows no others.
+        first = next(models[i] for i in members if models[i] in wanted)
+        place = checkpoints / folder_of(first) if checkpoints else None
         if place and number:  # two detectors of one machine train apart
             place = place / f"detector_{number}"
         options = EngineOptions(place, watch.on_step)
@@ -171,12 +173,7 @@ def fit_detector(
     for i, unit in enumerate(models):
         if status[i] == NOT_FINITE and unit in wanted:
             good[model == i] = False
-            failures.append(
-                FitError(
-                    f"the {own.kind} of {unit.label} did not stay finite: raise the regularisation (reg_covar), lower "
-                    "the learning rate, or standardise the features"
-                )
-            )
+            failures.append(FitError(f"the {own.kind} of {unit.label} did not stay finite: {kind.remedy}"))
     standardizer, params = of_machines(join_fits(collected), position)
     typical = _typical(own, features, machine, len(machines))
     numbers = DetectorParams(model[:n_judged], standardizer, params, typical[:n_judged])

@@ -295,24 +295,16 @@ def test_results_that_adjax_did_not_write_are_never_replaced(
     assert not (tmp_path / "scores.csv").exists()
 
 
-@pytest.mark.parametrize("machine_type", ["slider", "fan"])
-def test_real_clips_go_through(shared: Path, tmp_path: Path, machine_type: str) -> None:
-    """Real sound, four machines of each type; few clips, so no claim about the AUC."""
-    data = ["--data", str(shared / "data" / "mimii_mini"), "--machine-type", machine_type]
-    models = [
-        "--model",
-        "all",
-        "--set",
-        "n_epochs=1",
-        "hidden=32",
-        "covariance_type=diag",
-        "n_components=2",
-        "max_iter=10",
-    ]
-    assert main(["run", *data, "--out", str(tmp_path), *models]) == OK
+def test_real_clips_go_through(shared: Path, tmp_path: Path) -> None:
+    """Real sound, four machines of each of two types; few clips, so no claim about the AUC."""
+    data = ["--data", str(shared / "data" / "mimii_mini")]
+    settings = ["n_epochs=1", "hidden=32", "covariance_type=diag", "n_components=2", "max_iter=10"]
+    assert main(["run", *data, "--out", str(tmp_path), "--model", "all", "--set", *settings]) == OK
     assert [path.parent.name for path in tmp_path.glob("*/parts.csv")] == ["auto"]
     for model in ("auto", "gmm", "autoencoder"):
         rows = table(tmp_path / model / "result.csv")
-        assert [row[0] for row in rows[2:6]] == ["00", "02", "04", "06"]
-        for number in ("00", "02", "04", "06"):
-            assert len(read_scores(tmp_path / model / f"anomaly_score_{machine_type}_id_{number}.csv")) == 9
+        assert [row[0] for row in rows if row and row[0].isdigit()] == 2 * ["00", "02", "04", "06"]
+        for machine_type in ("slider", "fan"):
+            for number in ("00", "02", "04", "06"):
+                file = f"anomaly_score_{machine_type}_id_{number}.csv"
+                assert len(read_scores(tmp_path / model / file)) == 9

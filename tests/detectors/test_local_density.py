@@ -147,3 +147,14 @@ def test_density_counts_as_much_as_is_said() -> None:
 
 def test_without_a_reference_there_is_no_score() -> None:
     assert np.isnan(scores(vectors(), vectors(), np.zeros(12, bool), metric="cosine", rescale="ratio")).all()
+
+
+def test_a_reference_alone_has_no_space_and_its_distance_is_as_it_is() -> None:
+    alone = make_references(
+        jnp.zeros((3, 2)),
+        jnp.array([False, True, False]),
+        jnp.float32(1),
+        metric="euclidean",
+        rescale="ratio",
+    )
+    assert_allclose(nearness(alone, jnp.array([3.0, 4.0]), metric="euclidean"), 5.0, rtol=1e-6)

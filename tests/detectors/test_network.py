@@ -1,4 +1,4 @@
-"""The network: published shapes, PyTorch's numbers, the loss, the order of clips, the bank, training and going on."""
+"""The network: shapes, PyTorch's numbers, the loss, the order of clips, its references, training and going on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from adjax.data.clips import Clip, ClipTable
+from adjax.detectors.local_density import halved, nearness
 from adjax.detectors.network import KIND, NetworkConfig, NetworkHyper
-from adjax.detectors.network.bank import distance, make_bank
+from adjax.detectors.network.detector import Clips, finish
 from adjax.detectors.network.loss import adacos_loss, log_probabilities, mix
 from adjax.detectors.network.network import Weights, embed, embed_and_follow, init_weights
 from adjax.detectors.network.training import Batch, init_state, plan_epoch, plan_step, train_step
@@ -156,7 +157,11 @@ def test_the_bank_is_the_formula(n: int) -> None:
     rng = np.random.default_rng(0)
     vectors, machine = rng.normal(size=(3 * n, 5)), np.arange(3 * n) % 2
     present = np.arange(3 * n) != 1
-    bank = make_bank(*map(jnp.asarray, (vectors.astype(np.float32), machine, present)), 4)
+    order = np.argsort(machine, kind="stable")
+    clips = Clips(*(jnp.asarray(own[order], jnp.int32) for own in (machine, present, machine)))
+    params = finish(
+        NetworkConfig(), 3 * n, None, jnp.asarray(vectors[order], jnp.float32), clips, jnp.arange(2)
+    )
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     x = rng.normal(size=5)
     for m in range(2):
@@ -167,7 +172,9 @@ def test_the_bank_is_the_formula(n: int) -> None:
         nearest = np.sort(among, axis=1)[:, : min(4, len(own) - 1)]
         spread = nearest.mean(axis=1) if len(own) > 1 else 1.0
         expected = ((1 - unit[own] @ (x / np.linalg.norm(x))) / 2 / spread).min()
-        assert_allclose(distance(bank, jnp.int32(m), jnp.asarray(x, jnp.float32)), expected, rtol=1e-4)
+        references = jax.tree.map(lambda leaf, m=m: leaf[m], params.references)
+        placed = halved(jnp.asarray(x, jnp.float32)[None])[0]
+        assert_allclose(nearness(references, placed, metric="cosine"), expected, rtol=1e-4)
 
 
 def test_the_second_run_of_a_step_is_the_first() -> None:
@@ -214,9 +221,9 @@ def test_an_odd_clip_scores_higher(model: Model) -> None:
         assert normal.max() < odd.min()
     (first, *_) = model.record.fits
     assert first.n_steps == 6
-    shared = model.params.detectors[0].params.shared.value
-    assert shared[1].machine.shape == (1, 20)  # one bank for all
-    assert (shared[1].machine == -1).sum() == 4  # of which a fifth is kept out
+    weight = model.params.detectors[0].params.references.weight
+    assert weight.shape == (2, 10)
+    assert (weight == 0).sum() == 4  # a fifth is kept out
 
 
 def test_a_stopped_training_goes_on_to_the_same_bits(model: Model, tmp_path: Path) -> None:

@@ -111,3 +111,12 @@ def test_the_scale_of_the_weights_changes_nothing(scale: float) -> None:
     assert_allclose(found.std, expected.std, rtol=1e-5)
     for bad in (-weight, weight.at[1].set(jnp.nan), weight.at[1].set(jnp.inf)):
         assert np.all(np.isnan(fit_standardizer(x, bad).mean))
+
+
+@pytest.mark.parametrize("unit", [2.0**-90, 2.0**60, 2.0**90])
+def test_the_unit_of_a_feature_changes_nothing(unit: float) -> None:
+    """Squares in it would be 0, or beyond float32."""
+    x = decibels(50)
+    expected, found = fit_standardizer(x), fit_standardizer(x * np.float32(unit))
+    np.testing.assert_array_equal(found.std, expected.std * np.float32(unit))
+    np.testing.assert_array_equal(found.mean, expected.mean * np.float32(unit))

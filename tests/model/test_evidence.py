@@ -122,3 +122,22 @@ def test_a_detector_speaks_by_its_loudest_part() -> None:
     evidence, _ = fit_evidence(parts, np.zeros((1, 3), int), np.array([0, 0, 1]))
     first = evidence_of(evidence, jnp.int32(0), jnp.array([2.0, -1.0, 0.0]))
     assert_array_equal(first, evidence_of(evidence, jnp.int32(0), jnp.array([1.5, 2.0, 0.0])))
+
+
+def test_new_clips_of_a_value_that_held_out_ones_have_get_their_evidence() -> None:
+    """Such as the 0 of a detector that knows nothing, or that of copies of a clip."""
+    values = np.repeat([0.0, 1.0], [30, 10])
+    parts = [np.stack([np.zeros(40), values], axis=1)]
+    evidence, held_out = fit_evidence(parts, np.zeros((1, 2), int), TWO)
+    for i in (0, 39):
+        others, _ = fit_evidence([np.delete(parts[0], i, axis=0)], np.zeros((1, 2), int), TWO)
+        found = evidence_of(others, jnp.int32(0), jnp.asarray(parts[0][i], jnp.float32))
+        assert_allclose(found, held_out[0][i], atol=1e-5)
+    slopes = jax.grad(lambda z: evidence_of(evidence, jnp.int32(0), z).sum())(jnp.array([0.0, 0.5]))
+    assert np.isfinite(slopes).all()
+
+
+def test_one_clip_has_no_tail_that_makes_another_certain() -> None:
+    parts = [np.array([[0.0, 0.0], [1.0, 1.0]])]
+    _, held_out = fit_evidence(parts, np.zeros((1, 2), int), TWO)
+    assert held_out[0].max() < 3

@@ -12,7 +12,7 @@ from adjax.data.clips import Clip, ClipTable
 from adjax.features.recipes import FeatureConfig
 from adjax.model import fit_detector
 from adjax.model.extraction import ClipFeatures
-from adjax.model.fit import fit_model
+from adjax.model.fit import checkpoint_folders, fit_model
 from adjax.model.lift import members_of
 from adjax.model.spec import VectorConfig, make_spec
 from adjax.types import FitError, SettingsError
@@ -68,3 +68,33 @@ def test_a_detector_of_whole_clips_takes_pooled_rows() -> None:
     own = make_spec("neighbours").detectors[0]
     with pytest.raises(SettingsError, match="one row for each clip"):
         replace(own, features=FeatureConfig()).make()
+
+
+def test_a_remedy_is_of_the_kind_that_needs_it() -> None:
+    """Clips that are all alike: no density has a width."""
+    alike = vectors({"id_00": 12, "id_02": 12})
+    with pytest.raises(
+        FitError, match=r"joint of fan id_00 did not stay finite: its clips may be all alike"
+    ) as error:
+        fit_model(make_spec("joint", features=VectorConfig(4)), replace(alike, rows=np.ones_like(alike.rows)))
+    assert "reg_covar" not in str(error.value)
+
+
+def test_checkpoints_of_a_fit_with_a_contrast_lie_where_they_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a machine of the contrast comes first by name."""
+    places = []
+    fit_group = fit_detector.fit_group
+
+    def watched(spec, key, features, machines, machine, lanes, options, most):
+        places.append(options.folder)
+        return fit_group(spec, key, features, machines, machine, lanes, options, most)
+
+    monkeypatch.setattr(fit_detector, "fit_group", watched)
+    own, other = vectors({"id_00": 8, "id_02": 8}), vectors({"id_00": 8})
+    other = replace(
+        other, clips=ClipTable(tuple(replace(clip, machine_type="a fan before") for clip in other.clips))
+    )
+    fit_model(make_spec("identity", features=VectorConfig(4)), own, contrast=other, checkpoints=tmp_path)
+    assert {place.name for place in places} <= checkpoint_folders(own.clips)

@@ -102,7 +102,9 @@ def test_a_fit_that_does_not_stay_finite_is_reported_and_not_scored(splits) -> N
     result = model.score_features(test)
     assert [fit.status for fit in model.record.fits] == [NOT_FINITE, MAX_ITER]
     assert result.clips.machine_ids == ("id_02",)
-    assert "fan id_00 did not stay finite" in str(model.record.failures[0])
+    assert str(model.record.failures[0]) == (
+        "the autoencoder of fan id_00 did not stay finite: lower learning_rate, or standardize the features"
+    )
     assert len(result.failures) == 1
 
 

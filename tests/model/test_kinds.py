@@ -119,7 +119,11 @@ def test_the_hosts_fit_is_the_pure_one(case: Case, fitted) -> None:
         of_type = training_of(case.train.where(lambda clip: clip.machine_type == "fan"))
         expected, _ = jax.jit(make_detector(own).fit)(jax.random.key(0), of_type, own.hyper)
         found_params = found.params.detectors[0].params
-        jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-4, atol=1e-4), found_params, expected)
+
+        def check(a: np.ndarray, b: np.ndarray) -> None:  # the pure one has room for more clips of a machine
+            assert_allclose(a, b[tuple(map(slice, a.shape))], rtol=1e-4, atol=1e-4)
+
+        jax.tree.map(check, found_params, jax.tree.map(np.asarray, expected))
         return
     spec = replace(case.spec, calibration="none")
     found_params = fit_model(spec, case.train).params.detectors[0].params

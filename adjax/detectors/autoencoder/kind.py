@@ -109,4 +109,5 @@ KIND = Kind(
     narrow=_narrow,
     n_floats=_n_floats,
     max_lanes=64,
+    remedy="lower learning_rate, or standardize the features",
 )

@@ -106,4 +106,5 @@ KIND = Kind(
     narrow=_narrow,
     least=_least,
     n_floats=_n_floats,
+    remedy="raise reg_covar, or standardize the features",
 )

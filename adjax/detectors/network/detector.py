@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from adjax.detectors.network.bank import Bank, distance, make_bank
+from adjax.batching import map_clips
+from adjax.detectors.local_density import Metric, References, halved, make_references, nearness
 from adjax.detectors.network.config import NetworkConfig, NetworkHyper, check_config
 from adjax.detectors.network.network import Weights, embed
 from adjax.detectors.network.training import (
@@ -19,21 +20,24 @@ from adjax.detectors.network.training import (
     plan_step,
     train_step,
 )
+from adjax.detectors.rows import by_machine
 from adjax.types import NOT_FINITE, Detector, FitInfo, Shared, Training, shared
 
 PART = "network"
+_METRIC: Metric = "cosine"
+_MACHINES_AT_ONCE = 16  # on an accelerator, whose distances between references exist together
 
 
 class NetworkParams(NamedTuple):
     """A trained network.
 
     Attributes:
-        machine: (n_machines,) int32, each one's number in the bank.
-        shared: `Shared` (Weights, Bank), of all machines.
+        weights: `Shared` (Weights,), of all machines.
+        references: leaves (n_machines, ...), the vectors of each one's normal clips.
     """
 
-    machine: Array
-    shared: Shared
+    weights: Shared
+    references: References
 
 
 class Clips(NamedTuple):
@@ -55,7 +59,8 @@ def make_network(config: NetworkConfig = NetworkConfig(), hyper: NetworkHyper = 
 
     Rows are the blocks of a wave, one after the other (`FeatureConfig` kind "samples"). A fit sees all machines; of one
     alone there is nothing to learn. `FitInfo.objective` is the last epoch's loss, the same for all machines; a score is
-    the distance to the nearest normal clip of the own machine, about 1 where it is as far as those are from each other.
+    the distance to the nearest normal clip of the own machine, about 1 where it is as far as those are from each other
+    (`adjax.detectors.local_density`).
 
     Raises:
         SettingsError: a setting out of its range.
@@ -90,15 +95,16 @@ def make_network(config: NetworkConfig = NetworkConfig(), hyper: NetworkHyper = 
             lambda clip: embed(config, state.weights, _wave(config, rows, clips, clip, 0)[None])[0],
             jnp.arange(n_clips),
         )
-        params = finish(config, state.weights, vectors, clips, training.seed)
+        params = finish(config, n_clips, state.weights, vectors, clips, training.seed)
         return params, info_of(state, losses[-1], training.seed.shape[0])
 
     def score(params: NetworkParams, machine: Array, rows: Array, weight: Array) -> Array:
-        weights, bank = params.shared.of(machine)
+        weights = params.weights.of(machine)
+        own = jax.tree.map(lambda leaf: leaf[machine], params.references)
         n_samples = jnp.sum(weight > 0, dtype=jnp.int32) * rows.shape[1]
         place = jnp.arange(config.n_samples) % jnp.maximum(n_samples, 1)
         wave = rows.reshape(-1)[place]
-        found = distance(bank, params.machine[machine], embed(config, weights, wave[None])[0])
+        found = nearness(own, halved(embed(config, weights, wave[None]))[0], metric=_METRIC)
         return jnp.where(weight[0] > 0, found, jnp.nan)[None]
 
     return Detector(fit, score, (PART,), hyper)
@@ -122,12 +128,31 @@ def own_key(key: Array, seeds: Array) -> Array:
 
 
 def finish(
-    config: NetworkConfig, weights: Weights, vectors: Array, clips: Clips, seeds: Array
+    config: NetworkConfig, most: int, weights: Weights, vectors: Array, clips: Clips, seeds: Array
 ) -> NetworkParams:
-    """What scores, of a trained network's vectors (n_clips, 2 width) of its clips."""
-    bank: Bank = make_bank(vectors, clips.machine, clips.length > 0, config.n_neighbours)
+    """What scores, of a trained network's vectors (n_clips, 2 width) of its clips.
+
+    Args:
+        config: static.
+        most: clips of one machine, at most; static.
+        weights: of the network.
+        vectors: of the clips; of those that are held out they may be anything.
+        clips: machine after machine.
+        seeds: (n_machines,).
+    """
     n_machines = seeds.shape[0]
-    return NetworkParams(jnp.arange(n_machines, dtype=jnp.int32), shared((weights, bank), n_machines))
+    members = jnp.searchsorted(clips.machine, jnp.arange(n_machines))[:, None] + jnp.arange(most)[None, :]
+    taken, number = (clips.length > 0).astype(vectors.dtype), jnp.arange(len(vectors))
+    grouped = by_machine(Training(vectors, taken, number, clips.machine, number, seeds, members))
+    density = jnp.ones((), vectors.dtype)
+
+    def references(own: tuple[Array, Array]) -> References:
+        return make_references(
+            halved(own[0]), own[1], density, metric=_METRIC, rescale="ratio", n_local=config.n_neighbours
+        )
+
+    banks = map_clips(references, grouped, batch_size=_MACHINES_AT_ONCE)
+    return NetworkParams(shared(weights, n_machines), banks)
 
 
 def info_of(state: TrainState, loss: Array, n_machines: int) -> FitInfo:

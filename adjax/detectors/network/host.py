@@ -38,7 +38,7 @@ _plan_step = jax.jit(plan_step, static_argnums=(0, 4))
 _train_step = jax.jit(train_step, static_argnums=0)
 _end_epoch = jax.jit(end_epoch)
 _embed = jax.jit(embed, static_argnums=0)
-_finish = jax.jit(finish, static_argnums=0)
+_finish = jax.jit(finish, static_argnums=(0, 1))
 
 
 def fit_all(
@@ -104,9 +104,8 @@ def _fit(
             if int(state.status) == NOT_FINITE:
                 losses = np.pad(losses, (0, config.n_epochs - len(losses)), constant_values=np.nan)
                 break
-    params = _finish(
-        config, state.weights, _vectors(config, state, clips, waves_of), clips, jnp.asarray(training.seed)
-    )
+    vectors, most = _vectors(config, state, clips, waves_of), int(np.bincount(clips.machine).max())
+    params = _finish(config, most, state.weights, vectors, clips, jnp.asarray(training.seed))
     went_on = (f"went on after epoch {done} of {config.n_epochs}",) if done else ()
     return params, info_of(state, losses[-1], len(training.seed)), losses, (*went_on, *remarks)
 

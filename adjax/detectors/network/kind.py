@@ -20,4 +20,5 @@ KIND = Kind(
     calibrate="split",
     fit_all=fit_all,
     max_lanes=1,
+    remedy="lower learning_rate",
 )
