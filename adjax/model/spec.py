@@ -193,7 +193,7 @@ def everything(contrast: Contrast = "all") -> tuple[str, ...]:
 
 
 def kinds_of(name: str, *, vectors: bool = False) -> tuple[str, ...]:
-    """Kinds and recipes that a name stands for: those joined by "+", and what "auto" fuses.
+    """Kinds and recipes that a name stands for, each once: those joined by "+", and what "auto" fuses.
 
     Args:
         name: see `make_spec`.
@@ -203,7 +203,7 @@ def kinds_of(name: str, *, vectors: bool = False) -> tuple[str, ...]:
     for one in name.split("+"):
         auto = [kind for kind in AUTO_KINDS if not (vectors and KINDS[kind].rows == "views")]
         found += auto if one == AUTO else [one]
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def make_spec(
@@ -281,7 +281,7 @@ def _contrasted(
                 f"{own.kind} tells all machines in the data apart: contrast='type' it cannot do"
             )
         found.append(own)
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _detector(

@@ -167,3 +167,9 @@ def test_a_network_takes_waves_as_they_are() -> None:
 def test_a_network_that_cannot_be_built_says_why(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         make_spec("network", settings=settings)
+
+
+def test_a_kind_that_is_named_twice_is_fused_once() -> None:
+    kinds = [own.kind for own in make_spec("joint+auto").detectors]
+    assert kinds[0] == "joint"
+    assert sorted(kinds) == sorted(own.kind for own in make_spec("auto").detectors)
