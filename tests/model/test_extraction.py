@@ -98,7 +98,8 @@ def test_where_keeps_rows_with_their_clips(clips: ClipTable) -> None:
 def test_every_detector_gets_its_own_front_end_and_like_ones_share(
     clips: ClipTable, decoded: list[str]
 ) -> None:
-    spec = make_spec("gmm+gmm", features=CONFIG)
+    spec = make_spec("gmm", features=CONFIG)
+    spec = replace(spec, detectors=2 * spec.detectors)
     first, second = extract_for(spec, clips)
     assert first is second
     assert len(decoded) == 5
