@@ -58,7 +58,7 @@ _PUBLIC = {
     "make_autoencoder": "adjax.detectors.autoencoder",
     "make_features": "adjax.features.recipes",
     "make_gmm": "adjax.detectors.gmm",
-    "make_spec": "adjax.model.spec",
+    "make_spec": "adjax.model.named",
     "map_clips": "adjax.batching",
     "read_labels": "adjax.data.clips",
     "read_vectors": "adjax.model.vectors",

@@ -37,8 +37,9 @@ from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_for
 from adjax.model.model import Model
+from adjax.model.named import make_spec
 from adjax.model.record import versions
-from adjax.model.spec import ScorePooling, make_spec
+from adjax.model.spec import ScorePooling
 
 TRAININGS: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # recipe, and what is changed in it
     "2020": ("autoencoder:2020", {}),

@@ -35,8 +35,9 @@ from adjax.evaluation.metrics import evaluate
 from adjax.files import write_json
 from adjax.model.extraction import ClipFeatures
 from adjax.model.inputs import extract_splits
+from adjax.model.named import make_spec
 from adjax.model.record import versions
-from adjax.model.spec import ScorePooling, make_spec
+from adjax.model.spec import ScorePooling
 from adjax.report.figures import loss_curves, save
 from adjax.store import save_model
 from adjax.sweep.models import pool_scores

@@ -41,8 +41,9 @@ from adjax.files import write_json
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_for
+from adjax.model.named import make_spec
 from adjax.model.record import versions
-from adjax.model.spec import ModelSpec, make_spec
+from adjax.model.spec import ModelSpec
 from adjax.model.vectors import config_of, read_vectors
 from adjax.report.figures import save
 from adjax.types import AdjaxError

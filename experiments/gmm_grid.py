@@ -31,8 +31,8 @@ from adjax.batching import map_clips
 from adjax.data.index import index_folder
 from adjax.evaluation.device import bootstrap_areas, bootstrap_counts
 from adjax.files import write_json
+from adjax.model.named import make_spec
 from adjax.model.record import versions
-from adjax.model.spec import make_spec
 from adjax.report.figures import save
 from adjax.report.sweep_figures import factor_effects, heat_maps, short
 from adjax.sweep import SweepResult, TrialResult, grid, run_sweep

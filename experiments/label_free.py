@@ -30,7 +30,7 @@ from adjax import simulator
 from adjax.data.cache import default_folder
 from adjax.data.index import index_folder
 from adjax.model.inputs import extract_for
-from adjax.model.spec import make_spec
+from adjax.model.named import make_spec
 from adjax.types import AdjaxError
 from experiments._fusion_areas import Over
 from experiments._fusion_report import conduct

@@ -25,7 +25,7 @@ from pathlib import Path
 import tyro
 
 from adjax.model.extraction import ClipFeatures
-from adjax.model.spec import make_spec
+from adjax.model.named import make_spec
 from adjax.model.vectors import config_of, read_vectors
 from experiments._fusion_report import conduct
 from experiments._fusions import ALL, Task, halves, subset

@@ -32,9 +32,10 @@ from adjax.files import write_json
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_splits
 from adjax.model.model import Model
+from adjax.model.named import make_spec
 from adjax.model.record import versions
 from adjax.model.result import Result
-from adjax.model.spec import ModelSpec, Per, make_spec
+from adjax.model.spec import ModelSpec, Per
 from adjax.report.figures import save
 from adjax.report.folder import draw_figures, write_run
 from adjax.report.tables import Summary, results_table, summarise

@@ -12,6 +12,8 @@ import tyro
 from adjax.app.fitting import check_group
 from adjax.detectors.kinds import KINDS
 from adjax.features.recipes import FeatureKind, Floor, Pooling
+from adjax.model.named import kinds_of, make_spec
+from adjax.model.named import names as known_models
 from adjax.model.setting_text import parse_setting, setting_text, setting_types
 from adjax.model.spec import (
     Calibrating,
@@ -22,10 +24,7 @@ from adjax.model.spec import (
     ScorePooling,
     VectorConfig,
     check_rate,
-    kinds_of,
-    make_spec,
 )
-from adjax.model.spec import names as known_models
 from adjax.types import Kind, SettingsError
 
 

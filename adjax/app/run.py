@@ -30,9 +30,10 @@ from adjax.model.contrast import extract_contrast
 from adjax.model.extraction import ClipFeatures
 from adjax.model.inputs import Features, extract_splits
 from adjax.model.model import Model
+from adjax.model.named import everything
 from adjax.model.result import Result
 from adjax.model.scopes import sees_enough
-from adjax.model.spec import ModelSpec, everything
+from adjax.model.spec import ModelSpec
 from adjax.model.vectors import config_of, read_vectors, split_vectors, taking
 from adjax.report.folder import FAILURES, FILES, draw_figures, score_files, write_run
 from adjax.report.tables import Summary, decisions_table, fits_table, results_table, summarise

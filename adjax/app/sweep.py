@@ -22,8 +22,9 @@ from adjax.data.index import index_folder
 from adjax.detectors.kinds import KINDS
 from adjax.features.recipes import FeatureConfig, FeatureKind, Pooling
 from adjax.model.extraction import ClipFeatures
+from adjax.model.named import make_spec
 from adjax.model.setting_text import parse_setting
-from adjax.model.spec import ModelSpec, ScorePooling, make_spec
+from adjax.model.spec import ModelSpec, ScorePooling
 from adjax.model.vectors import config_of, read_vectors, taking
 from adjax.report.figures import save
 from adjax.report.sweep_figures import heat_maps, short

@@ -12,7 +12,8 @@ from adjax.model.fit import FALSE_ALARM_RATE, fit_model
 from adjax.model.inputs import gather
 from adjax.model.keep import load_model as load
 from adjax.model.model import Model
-from adjax.model.spec import AUTO, make_spec
+from adjax.model.named import make_spec
+from adjax.model.spec import AUTO
 from adjax.model.vectors import as_array, as_features, config_of, is_vectors
 
 __all__ = ["fit", "load"]

@@ -11,12 +11,13 @@ import numpy as np
 
 from adjax.features.normalize import Standardizer
 from adjax.model import record as records
-from adjax.model import spec as specs
+from adjax.model import spec_json
 from adjax.model.calibration import Calibration
 from adjax.model.card import model_card
 from adjax.model.evidence import N_KNOTS, Evidence
 from adjax.model.model import Model
 from adjax.model.score import DetectorParams, ModelParams
+from adjax.model.spec import DetectorSpec, ModelSpec
 from adjax.store import load_model as load_arrays
 from adjax.store import put_back, read_settings
 from adjax.store import save_model as save_arrays
@@ -37,7 +38,7 @@ def save_model(model: Model, folder: Path | str) -> Path:
     settings = {
         "format": FORMAT,
         "machines": [list(machine) for machine in model.machines],
-        "spec": specs.to_json(model.spec),
+        "spec": spec_json.to_json(model.spec),
         "shapes": _shapes(model),
         "record": records.to_json(model.record),
     }
@@ -65,7 +66,7 @@ def load_model(folder: Path | str) -> Model:
             f"to {FORMAT}; update adjax (pip install --upgrade adjax)"
         )
     try:
-        spec = specs.from_json(settings["spec"])
+        spec = spec_json.from_json(settings["spec"])
         if settings["format"] == 1 and spec.fusion == "fisher":
             raise SettingsError("fusion='fisher' has another meaning since format 2")
         machines = tuple(MachineId(*machine) for machine in settings["machines"])
@@ -93,7 +94,7 @@ def _shapes(model: Model) -> dict[str, Any]:
     }
 
 
-def _template(spec: specs.ModelSpec, shapes: dict[str, Any], n_machines: int) -> ModelParams:
+def _template(spec: ModelSpec, shapes: dict[str, Any], n_machines: int) -> ModelParams:
     """Shapes and dtypes of all numbers, from the settings alone: what the folder's arrays must be."""
 
     def array(*shape: int, dtype: Any = np.float32) -> Any:
@@ -152,7 +153,7 @@ def _resized(abstract: Any, sizes: dict[str, list[int]]) -> Any:
     )
 
 
-def _abstract_fit(spec: specs.DetectorSpec, n_models: int) -> Any:
+def _abstract_fit(spec: DetectorSpec, n_models: int) -> Any:
     """Shapes of a detector's parameters, without computing any."""
     made = spec.make()
     rows = jax.ShapeDtypeStruct((_ROWS, spec.features.n_features), jnp.float32)

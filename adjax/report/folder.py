@@ -18,7 +18,7 @@ from adjax.model.model import Model
 from adjax.model.record import to_json, versions
 from adjax.model.result import Result
 from adjax.model.spec import ModelSpec
-from adjax.model.spec import to_json as spec_to_json
+from adjax.model.spec_json import to_json as spec_to_json
 from adjax.report.tables import Summary
 from adjax.types import STATUS_NAMES, MachineId
 

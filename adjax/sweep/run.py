@@ -21,7 +21,8 @@ from adjax.features.recipes import FeatureConfig
 from adjax.files import write_failures, write_json
 from adjax.model.extraction import ClipFeatures
 from adjax.model.record import versions
-from adjax.model.spec import ModelSpec, VectorConfig, to_json
+from adjax.model.spec import ModelSpec, VectorConfig
+from adjax.model.spec_json import to_json
 from adjax.model.vectors import align, takes_vectors
 from adjax.store import ResultFolder, own_folder
 from adjax.sweep.data import Machine, load_machine

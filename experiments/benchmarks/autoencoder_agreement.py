@@ -42,7 +42,7 @@ from adjax.detectors.autoencoder.windows import shuffle
 from adjax.features.recipes import BASELINE_FLOORS
 from adjax.model.extraction import ClipFeatures
 from adjax.model.inputs import extract_splits
-from adjax.model.spec import make_spec
+from adjax.model.named import make_spec
 from adjax.sweep.models import pool_scores
 from experiments._autoencoder_lanes import LaneSpec, make_table, score_lanes
 from experiments.benchmarks._harness import describe_machine, find_peer

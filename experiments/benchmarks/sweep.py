@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from adjax import simulator
 from adjax.data.clips import ClipTable
 from adjax.data.index import index_folder
-from adjax.model.spec import make_spec
+from adjax.model.named import make_spec
 from adjax.sweep import Sweep, SweepResult, grid, run_sweep
 from experiments.benchmarks._harness import Case, Row, find_peer, main
 

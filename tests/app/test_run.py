@@ -21,7 +21,7 @@ from adjax.app.run import Run
 from adjax.data.audio import write_wav
 from adjax.detectors.kinds import AUTO_KINDS, KINDS
 from adjax.evaluation.dcase_files import read_scores
-from adjax.model.spec import from_json
+from adjax.model.spec_json import from_json
 from adjax.report.folder import COLUMNS
 from adjax.store import hold
 from tests.app.lines import arguments

@@ -25,7 +25,7 @@ from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.fit_detector import Watch
 from adjax.model.model import Model
-from adjax.model.spec import make_spec
+from adjax.model.named import make_spec
 from adjax.types import FitError
 from tests.detectors.frozen_network import CONFIG, FILE, N_MACHINES, batch, weights
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from adjax.data.clips import Clip, ClipTable
 from adjax.evaluation.metrics import evaluate
 from adjax.model.extraction import ClipFeatures
-from adjax.model.spec import make_spec
+from adjax.model.named import make_spec
 from adjax.model.vectors import config_of
 from experiments._fusion_areas import MEAN, N_RESAMPLES, judge
 from experiments._fusion_report import learning_curves, regrets, tables

@@ -13,7 +13,7 @@ import pytest
 from adjax import simulator
 from adjax.data.clips import Clip, ClipTable
 from adjax.model.extraction import ClipFeatures
-from adjax.model.spec import make_spec
+from adjax.model.named import make_spec
 from adjax.simulator import ClipCounts
 from experiments import label_free
 

@@ -16,7 +16,7 @@ from adjax.features.recipes import FeatureConfig
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.keep import save_model
-from adjax.model.spec import make_spec
+from adjax.model.named import make_spec
 
 FRAMES = FeatureConfig(n_fft=128, hop_length=64, n_mels=16)
 VIEWS = FeatureConfig(n_fft=128, hop_length=64, n_mels=16, pooling="views")

@@ -11,8 +11,9 @@ from adjax.data.clips import Clip, ClipTable
 from adjax.features.recipes import FeatureConfig
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
+from adjax.model.named import make_spec
 from adjax.model.result import Result
-from adjax.model.spec import ModelSpec, make_spec
+from adjax.model.spec import ModelSpec
 
 SMALL = FeatureConfig(n_fft=256, hop_length=128, n_mels=16)
 

@@ -19,8 +19,9 @@ from adjax.features.views import VIEWS
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.model import Model
+from adjax.model.named import make_spec
 from adjax.model.result import Result
-from adjax.model.spec import VectorConfig, make_spec
+from adjax.model.spec import VectorConfig
 from adjax.types import ClipError, FitError, SettingsError, Training
 
 N_MELS = 16

@@ -14,7 +14,8 @@ from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.keep import load_model, save_model
 from adjax.model.model import Model
-from adjax.model.spec import ModelSpec, VectorConfig, make_spec
+from adjax.model.named import make_spec
+from adjax.model.spec import ModelSpec, VectorConfig
 from adjax.types import CONVERGED, FitError, SettingsError
 
 D = 6

@@ -23,7 +23,8 @@ from adjax.features.recipes import FeatureConfig, Floor
 from adjax.model import extraction
 from adjax.model.extraction import ClipFeatures, extract
 from adjax.model.inputs import extract_for, extract_splits
-from adjax.model.spec import VectorConfig, make_spec
+from adjax.model.named import make_spec
+from adjax.model.spec import VectorConfig
 from adjax.types import ClipBatch, ClipError, DataError, SettingsError
 
 CONFIG = FeatureConfig(n_fft=256, hop_length=128, n_mels=16)

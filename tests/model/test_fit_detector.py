@@ -14,7 +14,8 @@ from adjax.model import fit_detector
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import checkpoint_folders, fit_model
 from adjax.model.lift import members_of
-from adjax.model.spec import VectorConfig, make_spec
+from adjax.model.named import make_spec
+from adjax.model.spec import VectorConfig
 from adjax.types import FitError, SettingsError
 
 

@@ -15,7 +15,7 @@ from adjax.data.index import index_folder
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_splits
-from adjax.model.spec import make_spec
+from adjax.model.named import make_spec
 from adjax.types import (
     MAX_ITER,
     NOT_FINITE,

@@ -22,8 +22,10 @@ from adjax.model.keep import load_model, save_model
 from adjax.model.lanes import pad_rows
 from adjax.model.lift import make_detector, members_of, window_starts
 from adjax.model.model import Model
+from adjax.model.named import make_spec
 from adjax.model.score import explain_clip, score_clip
-from adjax.model.spec import ModelSpec, from_json, make_spec, to_json
+from adjax.model.spec import ModelSpec
+from adjax.model.spec_json import from_json, to_json
 from adjax.types import NOT_FINITE, RowDetector, Training
 
 FRAMES = FeatureConfig(n_fft=128, hop_length=64, n_mels=16)

@@ -22,7 +22,7 @@ from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_splits
 from adjax.model.keep import load_model, save_model
-from adjax.model.spec import everything, make_spec, names
+from adjax.model.named import everything, make_spec, names
 from adjax.sweep import grid, run_sweep
 from adjax.sweep.settings import sweepable
 from adjax.types import CONVERGED, FitInfo, Kind, RowDetector, SettingsError

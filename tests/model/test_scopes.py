@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from adjax.model.lift import join_fits
+from adjax.model.named import make_spec
 from adjax.model.scopes import looks_beyond, sees_enough, units_of, with_enough
-from adjax.model.spec import make_spec
 from adjax.types import FitError, MachineId, Shared, of_machines
 
 FAN, OTHER, PUMP = MachineId("fan", "id_00"), MachineId("fan", "id_02"), MachineId("pump", "id_00")

@@ -14,7 +14,9 @@ import adjax
 from adjax.detectors.autoencoder import AutoencoderConfig, AutoencoderHyper
 from adjax.detectors.gmm import GmmConfig, GmmHyper
 from adjax.features.recipes import FeatureConfig
-from adjax.model.spec import DetectorSpec, ModelSpec, VectorConfig, check_rate, from_json, make_spec, to_json
+from adjax.model.named import make_spec
+from adjax.model.spec import DetectorSpec, ModelSpec, VectorConfig, check_rate
+from adjax.model.spec_json import from_json, to_json
 from adjax.types import SettingsError
 
 NAN, INF, HUGE = float("nan"), float("inf"), 2**70

@@ -15,7 +15,8 @@ from adjax.model.card import settings_of
 from adjax.model.extraction import ClipFeatures
 from adjax.model.inputs import gather
 from adjax.model.machines import machine_of
-from adjax.model.spec import VectorConfig, make_spec
+from adjax.model.named import make_spec
+from adjax.model.spec import VectorConfig
 from adjax.model.vectors import LONE, config_of
 from adjax.types import ClipError, DataError, MachineId, SettingsError
 

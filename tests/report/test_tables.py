@@ -13,10 +13,10 @@ from adjax.data.clips import Clip, ClipTable
 from adjax.model.calibration import calibrate
 from adjax.model.comparable import Flag
 from adjax.model.model import Model
+from adjax.model.named import make_spec
 from adjax.model.record import Record
 from adjax.model.result import ANOMALOUS, NORMAL, UNDECIDED, Fit, Result
 from adjax.model.score import ModelParams
-from adjax.model.spec import make_spec
 from adjax.report import figures
 from adjax.report.sweep_figures import heat_maps
 from adjax.report.tables import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adjax.features.recipes import FeatureConfig
-from adjax.model.spec import make_spec
+from adjax.model.named import make_spec
 from adjax.sweep import grid
 
 FEATURES = FeatureConfig(n_fft=256, hop_length=128, n_mels=6, pooling="gwrp")

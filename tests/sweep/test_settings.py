@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adjax.model.spec import make_spec
+from adjax.model.named import make_spec
 from adjax.sweep import Sweep, grid, sample
 from adjax.sweep.settings import check_trial, static_part, sweepable
 from adjax.types import SettingsError

@@ -15,8 +15,9 @@ from adjax.data.index import index_folder
 from adjax.evaluation.metrics import evaluate
 from adjax.model.fit import fit_model
 from adjax.model.inputs import extract_splits
+from adjax.model.named import make_spec
 from adjax.model.result import Result
-from adjax.model.spec import ModelSpec, VectorConfig, make_spec
+from adjax.model.spec import ModelSpec, VectorConfig
 from adjax.model.vectors import read_vectors, split_vectors
 from adjax.sweep import Sweep, data, grid, run, run_sweep
 from adjax.sweep.models import pool_scores
