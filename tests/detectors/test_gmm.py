@@ -153,7 +153,7 @@ def test_a_lane_is_a_solo_run(batch, x64: None) -> None:
     lanes = jax.jit(batch(lambda key, x, w: detector.fit(key, x, w, detector.hyper)))(keys, x, weight)
     for lane in range(3):
         solo = jax.jit(detector.fit)(keys[lane], x[lane], weight[lane], detector.hyper)
-        jax.tree.map(lambda a, b: assert_allclose(a[lane], b, rtol=1e-6, atol=1e-8), lanes, solo)  # noqa: B023
+        jax.tree.map(lambda a, b, lane=lane: assert_allclose(a[lane], b, rtol=1e-6, atol=1e-8), lanes, solo)
 
 
 def test_one_trace_a_shape_while_traced_settings_vary() -> None:

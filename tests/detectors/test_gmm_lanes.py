@@ -46,7 +46,7 @@ def test_a_lane_is_a_fit_alone_and_a_bad_one_harms_nobody(lanes: str, n_init: in
         assert int(info.n_steps[lane]) == int(solo.n_steps)
         assert int(info.status[lane]) == int(solo.status)
         assert_allclose(info.objective[lane], solo.objective, rtol=1e-8)
-        jax.tree.map(lambda a, b: assert_allclose(a[lane], b, rtol=1e-6, atol=1e-8), params, one)  # noqa: B023
+        jax.tree.map(lambda a, b, lane=lane: assert_allclose(a[lane], b, rtol=1e-6, atol=1e-8), params, one)
 
 
 def test_the_batch_shrinks_to_its_unfinished_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,9 @@ def test_a_fit_split_over_threads_is_the_fit_in_one(
     alone = jax.jit(partial(fit_gmm, config))
     for lane in range(3):
         split_params, split_info = fit_split(config, keys[lane], x[lane], weight[lane], hyper)
-        jax.tree.map(lambda a, b: assert_array_equal(a[lane], b), (params, info), (split_params, split_info))  # noqa: B023
+        jax.tree.map(
+            lambda a, b, lane=lane: assert_array_equal(a[lane], b), (params, info), (split_params, split_info)
+        )
         one, solo = alone(keys[lane], jnp.asarray(x[lane]), jnp.asarray(weight[lane]), hyper)
         assert (int(info.n_steps[lane]), int(info.status[lane])) == (int(solo.n_steps), int(solo.status))
         assert_allclose(split_info.objective, solo.objective, rtol=1e-10)

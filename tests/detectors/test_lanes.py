@@ -106,7 +106,7 @@ def test_a_lane_is_the_small_model_trained_alone(strategy, x64) -> None:
         solo_state, solo_losses = run(solo, own, lane)
         solo_params = solo.finish(own, lane, solo_state)
         jax.tree.map(
-            lambda many, one: assert_allclose(many[:, i], one[:, 0], rtol=1e-9),  # noqa: B023
+            lambda many, one, i=i: assert_allclose(many[:, i], one[:, 0], rtol=1e-9),
             losses, solo_losses,
         )  # fmt: skip
         begin = sum(N_ROWS[:i])
@@ -174,7 +174,7 @@ def test_a_lane_that_is_not_finite_stops_alone(strategy) -> None:
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.weights))
     for lane in (0, 2):
         jax.tree.map(
-            lambda a, b: assert_array_equal(a[lane], b[lane]),  # noqa: B023
+            lambda a, b, lane=lane: assert_array_equal(a[lane], b[lane]),
             state.weights, good_state.weights,
         )  # fmt: skip
         assert_array_equal(losses.train[:, lane], good_losses.train[:, lane])

@@ -111,7 +111,7 @@ def test_a_lane_is_the_detector(splits) -> None:
         solo = fit(lane_keys[i], rows[data[i]], weights[fold[i]], own.hyper)
         for expected in (jax.tree.map(lambda leaf: leaf[0], (alone.params, alone.info)), solo):
             jax.tree.map(
-                lambda a, b: assert_allclose(a[i], b, rtol=1e-5, atol=1e-6),  # noqa: B023
+                lambda a, b, i=i: assert_allclose(a[i], b, rtol=1e-5, atol=1e-6),
                 (found.params, found.info),
                 expected,
             )
