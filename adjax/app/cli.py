@@ -13,6 +13,7 @@ OK, SOME_FAILED, CANNOT_RUN, ANOMALY = 0, 1, 2, 3
 COMMANDS: dict[str, tuple[str, str, str, str]] = {
     "train": ("train", "Train", "train", "learn what normal recordings sound like, and keep the model"),
     "score": ("score", "Score", "score", "judge new recordings by a kept model"),
+    "adapt": ("adapt", "Adapt", "adapt", "make a kept model judge another machine, from a few normal clips"),
     "info": ("info", "Info", "info", "show a kept model; change its rate of false alarms"),
     "run": (
         "run",

@@ -20,6 +20,7 @@ from adjax.files import FAILURE_COLUMNS, check_table, write_failures
 from adjax.model.inputs import expand
 from adjax.model.keep import load_model
 from adjax.model.machines import find_machine
+from adjax.model.model import ANY
 from adjax.model.result import NOT_COMPARABLE, Result
 from adjax.model.spec import check_rate
 from adjax.model.vectors import read_vectors
@@ -46,8 +47,8 @@ class Score:
     """In place of FILES: a table of vectors (see `adjax train --vectors`) with the columns that the model was trained
     on; all rows are scored, whatever their split."""
     machine: str | None = None
-    """Whose recordings these are, as `adjax info` names the machines. Default: by folder and name; the model's only
-    machine."""
+    """Whose recordings these are, as `adjax info` names the machines; any: nobody knows, and the machine that finds a
+    recording most normal judges it. Default: by folder and name; the model's only machine."""
     out: Path | None = None
     """CSV for all scores, in the order given; failures are listed beside it. Default: the table alone."""
     false_alarm_rate: float | None = None
@@ -74,7 +75,9 @@ def score(command: Score, console: Console) -> Verdict:
     model = load_model(command.model)
     if command.false_alarm_rate is not None:
         model = model.with_false_alarm_rate(command.false_alarm_rate)
-    machine = find_machine(model.machines, command.machine) if command.machine else None
+    machine: Any = command.machine
+    if machine not in (None, ANY):
+        machine = find_machine(tuple(dict.fromkeys((*model.names, *model.machines))), machine)
     if command.out:
         check_table(command.out, COLUMNS)
         if command.out.resolve().is_relative_to(command.model.resolve()):

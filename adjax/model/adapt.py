@@ -17,6 +17,7 @@ from adjax.data.clips import count
 from adjax.detectors.kinds import kind_of
 from adjax.model.adapt_detector import Adapted, adapt_detector, mates_of
 from adjax.model.calibration import Calibration, calibrate, no_calibration, tail_p_values
+from adjax.model.domains import apart
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import APART
 from adjax.model.folds import fold_of_clips
@@ -47,7 +48,8 @@ def adapt_model(
         group: (n_clips,) int, see `fit_model`.
 
     Raises:
-        SettingsError: the model remembers nothing, or a kind of it cannot be adapted.
+        SettingsError: the model remembers nothing, a kind of it cannot be adapted, or it has several types, and a
+            machine is of none of them.
         DataError: vectors with other columns.
         FitError: not one machine can be adapted.
     """
@@ -56,6 +58,9 @@ def adapt_model(
     every = [align(own, detector) for detector, own in zip(spec.detectors, every, strict=True)]
     failures: list[AdjaxError] = list(dict.fromkeys(error for own in every for error in own.failures))
     group = np.arange(len(every[0].clips)) if group is None else np.asarray(group)
+    every = [_of_known_type(own, model.machines) for own in every]
+    if spec.domains == "apart":
+        every = [apart(own, model.machines) for own in every]
     every, group, findings = usable_clips(spec, every, group, failures, least=1)
     notes = [note for own in every for note in own.notes]
     adapted = model
@@ -99,6 +104,33 @@ def check_adaptable(model: Model) -> ModelSpec:
         if own.per == "type":
             raise SettingsError(f"per=type: the {own.kind} has one model for all machines of a type")
     return model.spec
+
+
+def _of_known_type(features: ClipFeatures, known: Sequence[MachineId]) -> ClipFeatures:
+    """Clips of a type that the model knows; where it knows but one, other machines are taken for machines of that.
+
+    Raises:
+        SettingsError: it knows several, and not that one.
+    """
+    types = sorted({name.machine_type for name in known})
+    strange = [name for name in features.clips.machines if name.machine_type not in types]
+    if not strange:
+        return features
+    if len(types) > 1:
+        raise SettingsError(
+            f"{strange[0].label} is of no type that the model knows ({', '.join(types)}): say which machines are "
+            f"its mates, such as machine '{types[0]}/{strange[0].label}'"
+        )
+    clips = [
+        clip
+        if clip.machine_type in types
+        else replace(clip, machine_type=types[0], machine_id="/".join(filter(None, clip.machine)))
+        for clip in features.clips
+    ]
+    note = (
+        f"{strange[0].label} is taken for a machine of the type {types[0]}, the only one that the model knows"
+    )
+    return replace(features, clips=replace(features.clips, clips=tuple(clips)), notes=(*features.notes, note))
 
 
 def _with_machine(

@@ -69,13 +69,13 @@ class Judged(NamedTuple):
             detector that has most of it.
     """
 
-    score: Array
-    p_value: Array
-    extrapolated: Array
-    decision: Array
-    parts: Array
-    part_p_values: Array
-    loudest: Array
+    score: AnyArray
+    p_value: AnyArray
+    extrapolated: AnyArray
+    decision: AnyArray
+    parts: AnyArray
+    part_p_values: AnyArray
+    loudest: AnyArray
 
 
 def judge(calibration: Calibration, fusion: Fusion, machine: Array, parts: Array) -> Judged:

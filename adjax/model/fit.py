@@ -11,6 +11,7 @@ import numpy as np
 from adjax.data.clips import ClipTable
 from adjax.model.calibration import Calibration, calibrate, no_calibration, tail_p_values
 from adjax.model.contrast import beside, contrasts_of
+from adjax.model.domains import apart
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit_detector import FittedDetector, Watch, fit_detector, folder_of
 from adjax.model.folds import fold_of_clips, held_out_split
@@ -72,6 +73,8 @@ def fit_model(
             f"{len(every)} sets of features for {len(spec.detectors)} detectors: give one for each"
         )
     every = [align(own, detector) for detector, own in zip(spec.detectors, every, strict=True)]
+    if spec.domains == "apart":
+        every = [apart(own) for own in every]
     failures: list[AdjaxError] = list(dict.fromkeys(error for own in every for error in own.failures))
     group = np.arange(len(every[0].clips)) if group is None else np.asarray(group)
     if group.shape != (len(every[0].clips),):

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from adjax.data.clips import Clip, first_of
-from adjax.data.descriptors import ClipInfo
+from adjax.data.clips import first_of
 from adjax.data.recordings import group_clips
-from adjax.model.comparable import Flag, comparable, compare
+from adjax.model.domains import wholes
 from adjax.model.extraction import ClipFeatures
 from adjax.model.inputs import gather
-from adjax.model.lift import make_detector
+from adjax.model.judging import part_names_of, score_features
 from adjax.model.record import Record
-from adjax.model.result import UNDECIDED, Result
-from adjax.model.score import ModelParams, judge_clips, parts_of_clips
+from adjax.model.result import Result
+from adjax.model.score import ModelParams
 from adjax.model.spec import ModelSpec, check_rate
-from adjax.model.vectors import align, takes_vectors
-from adjax.types import AdjaxError, ClipError, FitError, MachineId, SettingsError
+from adjax.model.vectors import align
+from adjax.types import MachineId, SettingsError
 
+ANY = "any"  # in place of a machine's name
 RATES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # of the table of false alarms
 
 
@@ -48,12 +48,7 @@ class Model:
     @property
     def part_names(self) -> tuple[str, ...]:
         """Of what is fused; with several detectors, each with its kind before it."""
-        several = len(self.spec.detectors) > 1
-        return tuple(
-            f"{detector.kind} {part}" if several and part != detector.kind else part
-            for detector in self.spec.detectors
-            for part in make_detector(detector).parts
-        )
+        return part_names_of(self.spec)
 
     @property
     def calibrated(self) -> bool:
@@ -118,22 +113,10 @@ class Model:
             found[machine.label] = rows
         return found
 
-    def place_of(self, clip: Clip) -> int:
-        """Which machine judges a clip: its own; in a model of one machine that one, whatever the clip is called.
-
-        Raises:
-            ClipError: the model does not know the clip's machine.
-        """
-        if clip.machine in self.machines:
-            return self.machines.index(clip.machine)
-        if len(self.machines) == 1 and not clip.machine_id:
-            return 0
-        known = ", ".join(machine.label for machine in self.machines[:8])
-        raise ClipError(
-            clip.path,
-            f"its machine, {clip.machine.label}, is not in the model, which knows {known}; say whose it is, or train "
-            "the model with normal clips of it",
-        )
+    @property
+    def names(self) -> tuple[MachineId, ...]:
+        """The machines that it judges, each once, whatever its domains; see `adjax.model.domains`."""
+        return wholes(self.machines)
 
     def score(
         self,
@@ -153,7 +136,8 @@ class Model:
                 vectors (n_clips, n_features) numbers, a table (see `read_vectors`), or features. All rows of a table
                 are scored, whatever their split.
             machine: whose clips these are (a name, or one for each clip). None: by folders and names of files; the
-                model's only machine.
+                model's only machine. "any": nobody knows; every machine judges each clip, and the one that finds it
+                most normal counts.
             sr: rate of arrays in Hz; None: the model's.
             cache: folder of features already computed; None: compute everything.
             on_clips: called with the number of clips that each batch has finished.
@@ -162,10 +146,19 @@ class Model:
             SettingsError: a machine that the model does not know, or input that it does not take.
             DataError: a folder without recordings, a table that cannot be used, or one with other columns.
         """
+        anyone = isinstance(machine, str) and machine == ANY
+        # Who names a machine may name one of its domains.
+        known = self.names if machine is None else tuple(dict.fromkeys((*self.names, *self.machines)))
         features, strangers = gather(
-            self.spec, what, machine=machine, known=self.machines, sr=sr, cache=cache, on_clips=on_clips
+            self.spec,
+            what,
+            machine=self.names[0] if anyone else machine,
+            known=known,
+            sr=sr,
+            cache=cache,
+            on_clips=on_clips,
         )
-        result = self.score_features(features)
+        result = self.score_features(features, any_machine=anyone)
         return replace(result, failures=(*strangers, *result.failures))
 
     def adapt(
@@ -208,15 +201,17 @@ class Model:
 
         return save_model(self, folder)
 
-    def flags_of(self, place: int, info: ClipInfo) -> tuple[Flag, ...]:
-        """In which ways a clip's recording is not like the training ones of the machine in that place."""
-        profile = self.record.profiles.get(self.machines[place].label)
-        return () if profile is None else compare(profile, info)
-
-    def score_features(self, features: ClipFeatures | Sequence[ClipFeatures]) -> Result:
+    def score_features(
+        self, features: ClipFeatures | Sequence[ClipFeatures], *, any_machine: bool = False
+    ) -> Result:
         """Score clips whose features are at hand: one for all detectors, or one for each.
 
         A clip that cannot be scored is in `Result.failures`, and has no score.
+
+        Args:
+            features: of the clips.
+            any_machine: whether every machine judges each clip, whatever its name: the one that finds it most normal
+                counts.
 
         Raises:
             DataError: vectors with other columns than the model's.
@@ -226,99 +221,6 @@ class Model:
             [features] * len(self.spec.detectors) if isinstance(features, ClipFeatures) else list(features)
         )
         every = [align(own, detector) for detector, own in zip(self.spec.detectors, every, strict=True)]
-        failures: list[AdjaxError] = list(dict.fromkeys(error for own in every for error in own.failures))
-        notes = tuple(dict.fromkeys(note for own in every for note in own.notes))
-        clips = every[0].clips
-        place = np.full(len(clips), -1)
-        strangers: dict[MachineId, int] = {}
-        for i, clip in enumerate(clips):
-            try:
-                place[i] = self.place_of(clip)
-            except ClipError as error:
-                if any(
-                    isinstance(own, FitError) and clip.machine.label in str(own)
-                    for own in self.record.failures
-                ):
-                    strangers[clip.machine] = strangers.get(clip.machine, 0) + 1
-                else:
-                    failures.append(error)
-        failures += [
-            FitError(
-                f"{name.label} is not in the model (it could not be fitted): its {n} clips have no score"
-            )
-            for name, n in strangers.items()
-        ]
-        parts = np.full((len(clips), len(self.part_names)), np.nan, np.float32)
-        column = 0
-        for spec, params, own in zip(self.spec.detectors, self.params.detectors, every, strict=True):
-            width = len(make_detector(spec).parts)
-            for number in np.unique(place[place >= 0]):
-                chosen = np.flatnonzero(place == number)
-                some = own.at(chosen.tolist())
-                parts[chosen, column : column + width] = parts_of_clips(
-                    spec, params, int(number), some.rows, some.offsets
-                )
-            column += width
-        known = place >= 0
-        good = known & np.isfinite(parts).all(axis=1)
-        n_rows = np.stack([np.diff(own.offsets) for own in every])
-        needed = np.array([getattr(spec.make(), "n_context", 1) for spec in self.spec.detectors])
-        for i in np.flatnonzero(known & ~good).tolist():
-            if not all(np.isfinite(own.at([i]).rows).all() for own in every):
-                reason = "its features are not finite: scale the samples to [-1, 1]"
-            elif (n_rows[:, i] < needed).any():
-                reason = f"{n_rows[:, i].min()} frames are too few for a score; give a longer clip"
-            else:
-                reason = "its score is not finite: scale the samples to [-1, 1], as those of the training"
-                if takes_vectors(self.spec):
-                    reason = "its score is not finite: its numbers are too far from those of the training"
-            failures.append(ClipError(clips[i].path, reason))
-        return self._result(
-            every[0].at(np.flatnonzero(good).tolist()), place[good], parts[good], failures, notes
+        return score_features(
+            self.spec, self.params, self.machines, self.record, every, any_machine=any_machine
         )
-
-    def _result(
-        self,
-        features: ClipFeatures,
-        place: np.ndarray,
-        parts: np.ndarray,
-        failures: list[AdjaxError],
-        notes: tuple[str, ...],
-    ) -> Result:
-        n = len(place)
-        # Few shapes, so few compiles: the last clip is repeated.
-        size = max(8, 1 << max(n - 1, 0).bit_length())
-        index = np.minimum(np.arange(size), max(n - 1, 0))
-        if n:
-            judged = judge_clips(
-                self.params.calibration, self.spec.fusion, place[index].astype(np.int32), parts[index]
-            )
-            score, p_value, extrapolated, decision, z, _, spoke = (np.asarray(field)[:n] for field in judged)
-        else:
-            score, p_value, z = np.zeros(0), np.zeros(0), np.zeros((0, len(self.part_names)))
-            extrapolated, decision, spoke = np.zeros(0, bool), np.zeros(0, np.int32), np.zeros(0, np.int32)
-        flags = [
-            self.flags_of(int(number), info) for number, info in zip(place, features.infos, strict=False)
-        ]
-        flags += [()] * (n - len(flags))
-        usable = np.array([comparable(own) for own in flags], bool)
-        decision = np.where(usable, decision, UNDECIDED)
-        return Result(
-            features.clips,
-            score.astype(np.float64),
-            _as_written(p_value),
-            extrapolated.astype(bool),
-            decision,
-            self.part_names,
-            z.astype(np.float64),
-            tuple(flags),
-            usable,
-            tuple(failures),
-            notes,
-            spoke,
-        )
-
-
-def _as_written(values: np.ndarray) -> np.ndarray:
-    """float64 of the shortest decimals that float32 numbers have: .05 is .05, as in a comparison with a rate."""
-    return np.array([float(str(value)) for value in values.astype(np.float32)], np.float64)

@@ -16,6 +16,7 @@ Per = Literal["machine", "type"]
 Fusion = Literal["max", "mean", "fisher"]
 Calibrating = Literal["folds", "split", "none"]
 Contrast = Literal["all", "type", "none"]
+Domains = Literal["apart", "together"]
 AUTO = "auto"
 
 
@@ -127,6 +128,8 @@ class ModelSpec:
             clips), by a "split" (a fifth of the clips is kept out of the model, trained once), or "none": the
             parts stay raw, there are no p-values and no decisions.
         n_folds: at most; a machine with fewer clips leaves out one at a time.
+        domains: of a machine that has training clips of a source and of a target domain: judged "apart", see
+            `adjax.model.domains`, or "together", as if there were one.
         channel: of multi-channel clips: a number or "mean".
         seed: of everything random.
     """
@@ -135,6 +138,7 @@ class ModelSpec:
     fusion: Fusion = "fisher"
     calibration: Calibrating = "folds"
     n_folds: int = 10
+    domains: Domains = "apart"
     channel: Channel = 0
     seed: int = 0
 
