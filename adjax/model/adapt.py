@@ -10,27 +10,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from adjax.data.clips import count
 from adjax.detectors.kinds import kind_of
-from adjax.model.adapt_detector import Adapted, adapt_detector, mates_of
+from adjax.model.adapt_detector import adapt_lanes, held_out_parts, mates_of, play, source_of
 from adjax.model.calibration import Calibration, calibrate, no_calibration, tail_p_values
 from adjax.model.domains import apart
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import APART
+from adjax.model.fit_detector import typical_of
 from adjax.model.folds import fold_of_clips
 from adjax.model.joining import calibration_at, with_machine, without_machine
 from adjax.model.model import Model
 from adjax.model.record import Record
 from adjax.model.result import Fit, HeldOut
+from adjax.model.score import DetectorParams
 from adjax.model.spec import ModelSpec
 from adjax.model.usable import profiles_of, usable_clips
 from adjax.model.vectors import align
 from adjax.types import NOT_FINITE, AdjaxError, FitError, MachineId, SettingsError
 
 STAND_INS = 16  # as many clips the mates' count beside a machine's own
+
+
+class Adapted(NamedTuple):
+    """What became of one detector.
+
+    Attributes:
+        params: of the new machine alone.
+        parts: (n_clips, n_parts) float32 raw parts of its clips, each by numbers without it; NaN where not left out.
+        played: each mate that played the new machine, and (n, n_parts) raw parts of its other clips.
+        status: of the fit.
+    """
+
+    params: DetectorParams
+    parts: np.ndarray
+    played: tuple[tuple[MachineId, np.ndarray], ...]
+    status: int
 
 
 def adapt_model(
@@ -150,19 +169,20 @@ def _with_machine(
     fold = fold_of_clips(np.zeros(n, np.int64), group, spec.n_folds)
     lanes = [fold == k for k in np.unique(fold)] if calibrated and fold.max() > 0 else []
     lanes.append(np.zeros(n, bool))
-    found = [
-        adapt_detector(
-            number, own, spec.seed, params, model.machines, memory, features, lanes, play=calibrated
-        )
-        for number, (own, params, memory, features) in enumerate(
-            zip(spec.detectors, model.params.detectors, model.memory, every, strict=True)
-        )
-    ]
-    for own, one in zip(spec.detectors, found, strict=True):
-        if one.status == NOT_FINITE:
+    found = []
+    for number, (own, params, memory, features) in enumerate(
+        zip(spec.detectors, model.params.detectors, model.memory, every, strict=True)
+    ):
+        source = source_of(number, own, spec.seed, params, model.machines, memory, machine)
+        made, status = adapt_lanes(source, features, lanes)
+        if status[-1] == NOT_FINITE:
             raise FitError(
                 f"the {own.kind} of {machine.label} did not stay finite: {kind_of(own.kind).remedy}"
             )
+        parts = held_out_parts(source, features, made, lanes)
+        played = play(source, n, spec.seed) if calibrated else ()
+        typical = typical_of(own, features, np.zeros(n, np.int64), 1)
+        found.append(Adapted(made[-1]._replace(typical=typical), parts, played, int(status[-1])))
     mates = {name for own in spec.detectors for name in mates_of(own, model.machines, machine)}
     n_mates = len([name for name in mates if name.machine_type == machine.machine_type])
     note = f"{machine.label} is adapted: {count(n, 'clip')} of its own, beside {count(n_mates, 'machine')} of its type"

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from adjax.detectors.kinds import kind_of
+from adjax.features.normalize import Standardizer
 from adjax.model.extraction import ClipFeatures
 from adjax.model.lanes import domain_of_clips
 from adjax.model.lift import make_detector, members_of
@@ -25,24 +26,109 @@ from adjax.model.score import DetectorParams, parameters_of, parts_of_clips
 from adjax.model.spec import DetectorSpec
 from adjax.types import NOT_FINITE, MachineId, Training
 
+PRIOR = 8.0  # as many clips the mates' scale counts in that of a machine's standardized rows
 MOST_MATES = 8  # that play the new machine
 MOST_CLIPS = 64  # of each of them that are scored
 
 
-class Adapted(NamedTuple):
-    """What became of one detector.
+class Source(NamedTuple):
+    """What one detector of a kept model has for a new machine.
 
     Attributes:
-        params: of the new machine alone.
-        parts: (n_clips, n_parts) float32 raw parts of its clips, each by numbers without it; NaN where not left out.
-        played: each mate that played the new machine, and (n, n_parts) raw parts of its other clips.
-        status: of the fit.
+        spec: of the detector.
+        key: of its fits.
+        mates: the machines that lend.
+        kept: what is remembered of them.
+        lender: the same as a fit takes it.
+        params: of the mates, for which see `Kind.adapt`.
+        standardizer: of the mates, leaves (n_mates, n_features); None: rows are taken as they are.
     """
 
-    params: DetectorParams
-    parts: np.ndarray
-    played: tuple[tuple[MachineId, np.ndarray], ...]
-    status: int
+    spec: DetectorSpec
+    key: Array
+    mates: list[MachineId]
+    kept: ClipFeatures
+    lender: Training
+    params: Any
+    standardizer: Standardizer | None
+
+
+def source_of(
+    number: int,
+    spec: DetectorSpec,
+    seed: int,
+    params: DetectorParams,
+    machines: Sequence[MachineId],
+    memory: ClipFeatures,
+    machine: MachineId,
+) -> Source:
+    """What a model has for a machine that it has not heard.
+
+    Args:
+        number: which of the model's detectors.
+        spec: of the detector.
+        seed: of the model.
+        params: of the kept model.
+        machines: that it judges.
+        memory: what is remembered of them.
+        machine: the new one.
+    """
+    mates = mates_of(spec, machines, machine)
+    key = jax.random.fold_in(jax.random.key(seed), number) if number else jax.random.key(seed)
+    index = np.array([machines.index(name) for name in mates], np.int64)
+    kept = memory.where(lambda clip: clip.machine in mates)
+    lender, standardizer = training_of(kept, mates), params.standardizer
+    if standardizer is not None:
+        standardizer = jax.tree.map(lambda leaf: np.asarray(leaf)[params.model[index]], standardizer)
+        owner = lender.machine[lender.clip]
+        rows = (lender.rows - standardizer.mean[owner]) / standardizer.std[owner]
+        lender = lender._replace(rows=rows.astype(np.float32))
+    return Source(spec, key, mates, kept, lender, parameters_of(params, index), standardizer)
+
+
+def adapt_lanes(
+    source: Source, new: ClipFeatures, left_out: Sequence[np.ndarray]
+) -> tuple[list[DetectorParams], np.ndarray]:
+    """Numbers of one new machine, without some of its clips in each lane.
+
+    Args:
+        source: see `source_of`.
+        new: clips of the machine.
+        left_out: for each lane (n_clips,) bool.
+
+    Returns:
+        For each lane the numbers of the machine alone, and (n_lanes,) how it ended.
+    """
+    alone = training_of(new, [new.clips[0].machine])
+    weights = np.stack([alone.weight * ~lane[alone.clip] for lane in left_out]).astype(np.float32)
+    return _made(source, source.lender, alone, weights)
+
+
+def held_out_parts(
+    source: Source, new: ClipFeatures, lanes: Sequence[DetectorParams], left_out: Sequence[np.ndarray]
+) -> np.ndarray:
+    """(n_clips, n_parts) float32 raw parts of each clip by the lane that left it out; NaN where none has."""
+    parts = np.full((len(new.clips), len(make_detector(source.spec).parts)), np.nan, np.float32)
+    for own, lane in zip(lanes, left_out, strict=True):
+        if lane.any():
+            some = new.at(np.flatnonzero(lane).tolist())
+            parts[lane] = parts_of_clips(source.spec, own, 0, some.rows, some.offsets)
+    return parts
+
+
+def play(source: Source, n_clips: int, seed: int) -> tuple[tuple[MachineId, np.ndarray], ...]:
+    """Every mate that can plays a new machine of so many clips: its name, and (n, n_parts) parts of its other clips."""
+    played = []
+    for name in _players(source.mates, source.kept, n_clips):
+        heard, others = _cast(name, source.kept, n_clips, seed)
+        silent = source.lender.machine == source.mates.index(name)
+        weight = np.where(silent[source.lender.clip], 0, source.lender.weight).astype(np.float32)
+        role = training_of(heard, [name])
+        (acted,), (status,) = _made(source, source.lender._replace(weight=weight), role, role.weight[None])
+        if status != NOT_FINITE:
+            parts = parts_of_clips(source.spec, acted, 0, others.rows, others.offsets)
+            played.append((name, parts[np.isfinite(parts).all(axis=1)]))
+    return tuple(played)
 
 
 def training_of(features: ClipFeatures, machines: Sequence[MachineId]) -> Training:
@@ -71,64 +157,6 @@ def power_of_two(n: int) -> int:
     return max(8, 1 << max(n - 1, 0).bit_length())
 
 
-def adapt_detector(
-    number: int,
-    spec: DetectorSpec,
-    seed: int,
-    params: DetectorParams,
-    machines: Sequence[MachineId],
-    memory: ClipFeatures,
-    new: ClipFeatures,
-    left_out: Sequence[np.ndarray],
-    play: bool,
-) -> Adapted:
-    """Adapt one detector.
-
-    Args:
-        number: which of the model's detectors.
-        spec: of the detector.
-        seed: of the model.
-        params: of the kept model.
-        machines: that it judges.
-        memory: what is remembered of them.
-        new: clips of one further machine.
-        left_out: (n_clips,) bool each, which of those a lane leaves out; the last leaves out none.
-        play: whether mates play the new machine.
-    """
-    own = new.clips[0].machine
-    mates = mates_of(spec, machines, own)
-    key = jax.random.fold_in(jax.random.key(seed), number) if number else jax.random.key(seed)
-    kept = memory.where(lambda clip: clip.machine in mates)
-    lender = training_of(kept, mates)
-    numbers = parameters_of(params, np.array([machines.index(name) for name in mates]))
-    alone = training_of(new, [own])
-    clip = np.asarray(alone.clip)
-    weights = np.stack([np.asarray(alone.weight) * ~lane[clip] for lane in left_out]).astype(np.float32)
-    found, status = _lanes(spec, key, numbers, lender, alone, weights)
-    nothing = np.full((1, 1), np.nan, np.float32)
-
-    def made(params: Any, k: int) -> DetectorParams:
-        of_lane = jax.tree.map(lambda leaf: np.asarray(leaf[k]), params)
-        return DetectorParams(np.zeros(1, np.int32), None, of_lane, nothing)
-
-    parts = np.full((len(new.clips), len(make_detector(spec).parts)), np.nan, np.float32)
-    for k, lane in enumerate(left_out):
-        if lane.any() and status[k] != NOT_FINITE:
-            some = new.at(np.flatnonzero(lane).tolist())
-            parts[lane] = parts_of_clips(spec, made(found, k), 0, some.rows, some.offsets)
-    played = []
-    for name in _players(mates, kept, len(new.clips)) if play else ():
-        heard, others = _cast(name, kept, len(new.clips), seed)
-        silent = np.asarray(lender.machine) == mates.index(name)
-        without = np.where(silent[np.asarray(lender.clip)], 0, np.asarray(lender.weight)).astype(np.float32)
-        role = training_of(heard, [name])
-        weight = np.asarray(role.weight)[None]
-        acted, how = _lanes(spec, key, numbers, lender._replace(weight=without), role, weight)
-        if how[0] != NOT_FINITE:
-            played.append((name, parts_of_clips(spec, made(acted, 0), 0, others.rows, others.offsets)))
-    return Adapted(made(found, len(left_out) - 1), parts, tuple(played), int(status[-1]))
-
-
 def mates_of(spec: DetectorSpec, machines: Sequence[MachineId], own: MachineId) -> list[MachineId]:
     """The machines that a fit of the detector would see together with one."""
     names = [*machines, own]
@@ -153,24 +181,43 @@ def _cast(name: MachineId, kept: ClipFeatures, n_clips: int, seed: int) -> tuple
     return kept.at(heard), kept.at(others)
 
 
-def _lanes(
-    spec: DetectorSpec, key: Array, params: Any, memory: Training, new: Training, weights: np.ndarray
-) -> tuple[Any, np.ndarray]:
-    """Parameters with leaves (n_lanes, 1, ...), and (n_lanes,) how each lane ended."""
-    kind = kind_of(spec.kind)
+def _made(
+    source: Source, lender: Training, new: Training, weights: np.ndarray
+) -> tuple[list[DetectorParams], np.ndarray]:
+    """For each lane of weights (n_lanes, n_rows) the new machine's numbers, and how it ended."""
+    kind, spec = kind_of(source.spec.kind), source.spec
     assert kind.adapt is not None
-    if kind.engine is None and kind.fit_all is None:
+    standardizers: list[Standardizer | None] = [None] * len(weights)
+    if source.standardizer is None and kind.engine is None and kind.fit_all is None:
         same = np.minimum(np.arange(power_of_two(len(weights))), len(weights) - 1)  # few shapes, too
-        found, info = _compiled(spec, key, params, memory, new, weights[same])
-        return found, np.asarray(info.status)[:, 0]
-    each = [
-        kind.adapt(spec.config, spec.hyper, key, params, memory, new._replace(weight=weight))
-        for weight in weights
-    ]
-    found = jax.tree.map(
-        lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *(p for p, _ in each)
-    )
-    return found, np.array([int(np.asarray(info.status)[0]) for _, info in each])
+        found, info = _compiled(spec, source.key, source.params, lender, new, weights[same])
+        params = [jax.tree.map(lambda leaf, k=k: np.asarray(leaf[k]), found) for k in range(len(weights))]
+        status = np.asarray(info.status)[: len(weights), 0]
+    else:
+        params, status = [], np.zeros(len(weights), np.int64)
+        for k, weight in enumerate(weights):
+            own = new._replace(weight=weight)
+            if source.standardizer is not None:
+                standardizers[k], own = _standardized(source.standardizer, own)
+            found, info = kind.adapt(spec.config, spec.hyper, source.key, source.params, lender, own)
+            params.append(jax.tree.map(np.asarray, found))
+            status[k] = int(np.asarray(info.status)[0])
+    zero, nothing = np.zeros(1, np.int32), np.full((1, 1), np.nan, np.float32)
+    made = [DetectorParams(zero, s, own, nothing) for s, own in zip(standardizers, params, strict=True)]
+    return made, status
+
+
+def _standardized(mates: Standardizer, new: Training) -> tuple[Standardizer, Training]:
+    """Rows of the new machine by its own mean, and by a scale that is drawn towards the mates'."""
+    rows, weight = np.asarray(new.rows, np.float64), np.asarray(new.weight, np.float64)[:, None]
+    n_clips = len(np.unique(np.asarray(new.clip)[np.asarray(new.weight) > 0]))
+    mean = (weight * rows).sum(axis=0) / max(weight.sum(), 1)
+    variance = (weight * (rows - mean) ** 2).sum(axis=0) / max(weight.sum(), 1)
+    theirs = np.mean(np.asarray(mates.std, np.float64) ** 2, axis=0)
+    scale = np.sqrt((n_clips * variance + PRIOR * theirs) / (n_clips + PRIOR))
+    scaled = np.where(weight > 0, (rows - mean) / scale, 0).astype(np.float32)
+    found = Standardizer(mean[None].astype(np.float32), scale[None].astype(np.float32))
+    return found, new._replace(rows=scaled)
 
 
 @functools.partial(jax.jit, static_argnums=0)

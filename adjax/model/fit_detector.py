@@ -175,7 +175,7 @@ def fit_detector(
             good[model == i] = False
             failures.append(FitError(f"the {own.kind} of {unit.label} did not stay finite: {kind.remedy}"))
     standardizer, params = of_machines(join_fits(collected), position)
-    typical = _typical(own, features, machine, len(machines))
+    typical = typical_of(own, features, machine, len(machines))
     numbers = DetectorParams(model[:n_judged], standardizer, params, typical[:n_judged])
     kin = [
         (which, unit.machine_type) for which, unit in zip(scope, models, strict=True)
@@ -238,7 +238,9 @@ def _of_lane(params: Any, k: int) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf[k]), params)
 
 
-def _typical(spec: DetectorSpec, features: ClipFeatures, machine: np.ndarray, n_machines: int) -> np.ndarray:
+def typical_of(
+    spec: DetectorSpec, features: ClipFeatures, machine: np.ndarray, n_machines: int
+) -> np.ndarray:
     """(n_machines, n_bands) mean frame of each machine's normal clips, as far as the rows tell it; else NaN."""
     config = spec.features
     if (
