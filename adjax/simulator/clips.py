@@ -139,6 +139,8 @@ def simulate(
     """
     if condition is not None:
         machine = in_condition(machine, condition)
+        harder = condition.speed * condition.load  # a pit is hit as hard as the stops are
+        severity = severity._replace(rail_damage=severity.rail_damage * harder)
     healthy, fault = machine_sound(key, machine, severity, n_samples=n_samples, sr=sr)
     gain = 10.0 ** (MACHINE_LEVEL_DB / 20.0) * jax.lax.rsqrt(jnp.mean(healthy**2))
     background = factory_noise(clip_keys(key).background, n_samples=n_samples, sr=sr)

@@ -3,6 +3,10 @@
 A domain is a set of conditions (`make_conditions`): the source of the training, and a target that lies outside its
 range. A condition changes numbers of the traced `Machine` (`in_condition`) and filters what the microphone gets
 (`responses`), so one compile serves every condition. At the nominal one, `Condition()`, nothing is changed.
+
+The target's distances from the source were tuned, looking at labels, until the default model lost a tenth or two of its
+AUC there: with `SMALL_DOMAINS` at strengths 0, .5 and 1 AUC target is .995, .921 and .866, AUC source .996, .993 and
+.976.
 """
 
 from __future__ import annotations
@@ -82,10 +86,10 @@ def make_conditions(machine_id: int, domain: Domain, *, strength: float = 1.0) -
     loads = rng.permutation([0.9, 1.0, 1.1])
     source = [Condition(speed=0.95 + 0.05 * i, load=float(load)) for i, load in enumerate(loads)]
     signs = rng.choice([-1.0, 1.0], 3)
-    faster, heavier = rng.uniform(1.3, 1.45) ** signs[0], rng.uniform(1.5, 1.8)
+    faster, heavier = rng.uniform(1.35, 1.5) ** signs[0], rng.uniform(1.5, 1.8)
     place = {
-        "distance": rng.uniform(1.3, 1.5),
-        "background": rng.uniform(0.5, 1.5),
+        "distance": rng.uniform(1.5, 1.8),
+        "background": rng.uniform(1.5, 2.5),
         "tilt": signs[1] * rng.uniform(1.0, 1.4),
         "peak": signs[2] * rng.uniform(6.0, 9.0),
         "peak_hz": 3000.0 * 2.0 ** rng.uniform(-1.0, 1.0),

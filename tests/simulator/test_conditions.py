@@ -129,6 +129,13 @@ def test_a_faster_machine_goes_the_same_way_in_less_time() -> None:
     assert loaded.friction > machine.friction
 
 
+def test_a_loaded_carriage_hits_the_rails_pits_harder() -> None:
+    """Its motor and friction are louder, too: at one level the clicks lose a little, not a load's worth and more."""
+    nominal, loaded = (heard([Condition(load=load)] * N_LANES, Severity(1.0)).fault for load in (1.0, 1.8))
+    ratio = np.sqrt(np.mean(loaded**2, axis=1) / np.mean(nominal**2, axis=1))
+    assert np.all((ratio > 0.5) & (ratio < 1.0))
+
+
 @pytest.mark.parametrize(
     ("condition", "machine_db", "factory_db"),
     [
