@@ -1,7 +1,8 @@
 """The files of a DCASE Task 2 submission: scores per machine and the table of results.
 
 Formats: y-kawagu/dcase2020_task2_baseline. `anomaly_score_<type>_<id>.csv` has rows `file,score` without a header;
-`result.csv` has, for each machine type, its name, the header `id,AUC,pAUC`, a row an id, and `Average`.
+`result.csv` has, for each machine type, its name, the header `id,AUC,pAUC`, a row an id, and `Average`. Types with
+domains have the table of Kota-Dohi/dcase2022_task2_baseline_ae, without precision, recall and F1 score.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from adjax.evaluation.metrics import Metrics, arithmetic_mean
+from adjax.evaluation.metrics import DomainMetrics, Metrics, arithmetic_mean, domain_means, harmonic_mean
 from adjax.files import file_name, whole_file
 from adjax.types import DataError
 
@@ -49,20 +50,51 @@ def read_scores(path: Path) -> dict[str, float]:
     return scores
 
 
-def write_results(path: Path, results: Mapping[str, Mapping[str, Metrics]]) -> None:
+def write_results(
+    path: Path,
+    results: Mapping[str, Mapping[str, Metrics]],
+    domains: Mapping[str, Mapping[str, DomainMetrics]] | None = None,
+) -> None:
     """Write `result.csv`.
 
     Args:
         path: of the file.
         results: machine type -> machine id -> metrics.
+        domains: the same by domain, for the types that have them; they get DCASE 2022's table in place of 2020's, and
+            at the end the means over all of them.
     """
+    domains = domains or {}
     rows: list[list[str]] = []
     for machine_type, by_id in results.items():
-        rows += [[machine_type], ["id", "AUC", "pAUC"]]
+        rows.append([machine_type])
+        if machine_type in domains:
+            by_section = domains[machine_type]
+            rows.append(["section", *_DOMAIN_COLUMNS])
+            rows += [[_number(name), *_cells(m)] for name, m in sorted(by_section.items())]
+            rows += [*_means(by_section.values()), []]
+            continue
+        rows.append(["id", "AUC", "pAUC"])
         rows += [[_number(name), repr(m.auc), repr(m.pauc)] for name, m in sorted(by_id.items())]
         mean = arithmetic_mean(by_id.values())
         rows += [["Average", repr(mean.auc), repr(mean.pauc)], []]
+    if domains:
+        all_sections = [m for by_section in domains.values() for m in by_section.values()]
+        means = _means(all_sections, " over all machine types, sections, and domains")
+        rows += [["", *_DOMAIN_COLUMNS], *means, []]
     _write_rows(path, rows)
+
+
+_DOMAIN_COLUMNS = ("AUC (source)", "AUC (target)", "pAUC")
+
+
+def _cells(metrics: DomainMetrics) -> list[str]:
+    return [repr(metrics.source.auc), repr(metrics.target.auc), repr(metrics.both.pauc)]
+
+
+def _means(metrics: Iterable[DomainMetrics], over: str = "") -> list[list[str]]:
+    rows = list(metrics)
+    kinds = {"arithmetic mean": arithmetic_mean, "harmonic mean": harmonic_mean}
+    return [[f"{name}{over}", *_cells(domain_means(rows, mean))] for name, mean in kinds.items()]
 
 
 def _number(machine_id: str) -> str:

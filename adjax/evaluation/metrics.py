@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,22 @@ class Metrics(NamedTuple):
     pauc: float
     n_normal: int
     n_anomalous: int
+
+
+class DomainMetrics(NamedTuple):
+    """How well scores separate the clips of a machine that is heard in two domains.
+
+    DCASE 2022 reports `source.auc`, `target.auc` and `both.pauc` of it.
+
+    Attributes:
+        source: of the source domain's normal clips.
+        target: of the target domain's normal clips.
+        both: of all clips.
+    """
+
+    source: Metrics
+    target: Metrics
+    both: Metrics
 
 
 def evaluate(labels: np.ndarray, scores: np.ndarray, *, max_fpr: float = MAX_FPR) -> Metrics | None:
@@ -63,6 +79,46 @@ def evaluate(labels: np.ndarray, scores: np.ndarray, *, max_fpr: float = MAX_FPR
         n_normal=int(np.sum(y == 0)),
         n_anomalous=int(np.sum(y == 1)),
     )
+
+
+def evaluate_domains(
+    labels: np.ndarray,
+    domains: np.ndarray,
+    scores: np.ndarray,
+    *,
+    anomalies: Literal["all", "own"] = "all",
+    max_fpr: float = MAX_FPR,
+) -> DomainMetrics | None:
+    """AUC and pAUC by domain, as the DCASE Task 2 evaluators of 2021 and later compute them.
+
+    Args:
+        labels: (n_clips,) int as in `evaluate`.
+        domains: (n_clips,) str, "source" or "target"; normal clips of any other count in neither, only in both.
+        scores: (n_clips,) float, higher = more anomalous.
+        anomalies: which anomalous clips a domain's normal ones are judged against: "all" of them, as the AUC of 2022
+            and later, or the domain's "own", as all of 2021 and the `pAUC (source)` and `pAUC (target)` of 2023.
+        max_fpr: largest false-positive rate of pAUC.
+
+    Returns:
+        The metrics, or None where a domain has no normal clip, or none that is anomalous to judge it against.
+
+    Raises:
+        SettingsError: a score is not finite, the shapes differ, or `anomalies` is something else.
+    """
+    labels, domains, scores = np.asarray(labels), np.asarray(domains), np.asarray(scores)
+    if anomalies not in ("all", "own"):
+        raise SettingsError(f"anomalies={anomalies!r}: give one of all, own")
+    if domains.shape != labels.shape:
+        raise SettingsError(f"labels {labels.shape} and domains {domains.shape} must be one of each a clip")
+    both = evaluate(labels, scores, max_fpr=max_fpr)
+    found = []
+    for domain in ("source", "target"):
+        chosen = domains == domain
+        if anomalies == "all":
+            chosen |= labels == 1
+        found.append(evaluate(labels[chosen], scores[chosen], max_fpr=max_fpr))
+    source, target = found
+    return DomainMetrics(source, target, both) if source and target and both else None
 
 
 def auc_interval(
@@ -111,18 +167,49 @@ def auc_interval(
 
 def arithmetic_mean(metrics: Iterable[Metrics]) -> Metrics:
     """Average over machine ids as in DCASE 2020; the counts are summed."""
-    return _average(list(metrics), lambda values: float(np.mean(values)))
+    return _average(metrics, _arithmetic)
 
 
 def harmonic_mean(metrics: Iterable[Metrics]) -> Metrics:
     """Average over sections as in DCASE 2021 and later; 0 where one value is 0. The counts are summed."""
-    from scipy import stats
-
-    return _average(list(metrics), lambda values: float(stats.hmean(values)) if min(values) > 0 else 0.0)
+    return _average(metrics, _harmonic)
 
 
-def _average(metrics: list[Metrics], mean: Callable[[Sequence[float]], float]) -> Metrics:
-    if not metrics:
-        raise SettingsError("there is nothing to average")
-    auc, pauc, n_normal, n_anomalous = zip(*metrics, strict=True)
+def domain_means(
+    metrics: Iterable[DomainMetrics], mean: Callable[[Iterable[Metrics]], Metrics]
+) -> DomainMetrics:
+    """`arithmetic_mean` or `harmonic_mean` over sections, each number by itself."""
+    return DomainMetrics(*map(mean, _columns(metrics)))
+
+
+def official_score(metrics: Iterable[DomainMetrics]) -> float:
+    """The one number of DCASE 2022 and later: the harmonic mean of all sections' AUC source, AUC target and pAUC."""
+    source, target, both = _columns(metrics)
+    return _harmonic([*(m.auc for m in source), *(m.auc for m in target), *(m.pauc for m in both)])
+
+
+def _arithmetic(values: Sequence[float]) -> float:
+    return _sum(values) / len(values)
+
+
+def _harmonic(values: Sequence[float]) -> float:
+    return len(values) / _sum([1.0 / value for value in values]) if min(values) > 0 else 0.0
+
+
+def _sum(values: Sequence[float]) -> float:
+    """One after the other, as the evaluators' means over the rows of a table: to the last digit.
+
+    `numpy.sum` of a vector adds pairs, and `sum` compensates from Python 3.12 on.
+    """
+    return float(np.cumsum(values)[-1])
+
+
+def _average(metrics: Iterable[Metrics], mean: Callable[[Sequence[float]], float]) -> Metrics:
+    auc, pauc, n_normal, n_anomalous = _columns(metrics)
     return Metrics(mean(auc), mean(pauc), sum(n_normal), sum(n_anomalous))
+
+
+def _columns(metrics: Iterable[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
+    if not (rows := list(metrics)):
+        raise SettingsError("there is nothing to average")
+    return tuple(zip(*rows, strict=True))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adjax.evaluation.dcase_files import score_file_name, write_results, write_scores
+from adjax.evaluation.metrics import arithmetic_mean, domain_means, harmonic_mean, official_score
 from adjax.features.recipes import FeatureConfig
 from adjax.files import csv_table, file_name, make_folder, write_failures, write_json
 from adjax.model.model import Model
@@ -108,10 +109,14 @@ def write_run(
     if len(result.part_names) > 1:
         write_parts(out / PARTS, result)
     if summaries:
-        write_results(out / RESULT, {name: summary.by_id for name, summary in summaries.items()})
+        write_results(
+            out / RESULT,
+            {name: summary.by_id for name, summary in summaries.items()},
+            {name: summary.by_domain for name, summary in summaries.items() if summary.by_domain},
+        )
     failures = (*model.record.failures, *result.failures)
     report: dict[str, Any] = {
-        "metrics": {name: asdict(summary) for name, summary in summaries.items()},
+        "metrics": {name: describe_summary(summary) for name, summary in summaries.items()},
         "fits": [
             {**fit, "status": STATUS_NAMES.get(fit["status"], "failed")}
             for fit in to_json(model.record)["fits"]
@@ -131,6 +136,21 @@ def write_run(
         report["loudest part"] = {name: result.loudest.count(name) for name in result.part_names}
     write_json(out / REPORT, report)
     write_failures(out / FAILURES, failures)
+
+
+def describe_summary(summary: Summary) -> dict[str, Any]:
+    """All metrics of a machine type; by domain, with means and one number, only where there are domains."""
+    found = asdict(summary)
+    sections = found.pop("by_domain")
+    if sections:
+        means = {"arithmetic mean": arithmetic_mean, "harmonic mean": harmonic_mean}
+        rows = sections | {name: domain_means(sections.values(), mean) for name, mean in means.items()}
+        found["by_domain"] = {
+            name: {which: metrics._asdict() for which, metrics in row._asdict().items()}
+            for name, row in rows.items()
+        }
+        found["official"] = official_score(sections.values())
+    return found
 
 
 def score_files(machines: Iterable[MachineId]) -> dict[MachineId, str]:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from rich.table import Table
 
-from adjax.evaluation.metrics import Metrics, arithmetic_mean, auc_interval, evaluate, harmonic_mean
+from adjax.evaluation.metrics import (
+    DomainMetrics,
+    Metrics,
+    arithmetic_mean,
+    auc_interval,
+    domain_means,
+    evaluate,
+    evaluate_domains,
+    harmonic_mean,
+    official_score,
+)
 from adjax.model.model import RATES, Model
 from adjax.model.result import ANOMALOUS, Fit, Result
 from adjax.types import STATUS_NAMES
@@ -26,6 +36,7 @@ class Summary:
         mean: arithmetic mean over ids (DCASE 2020).
         harmonic: harmonic mean over ids (DCASE 2021 and later).
         pooled: of the clips of all ids together, one threshold for all.
+        by_domain: machine id -> metrics by domain, where every id of `by_id` has both domains; else empty.
     """
 
     by_id: Mapping[str, Metrics]
@@ -33,56 +44,80 @@ class Summary:
     mean: Metrics
     harmonic: Metrics
     pooled: Metrics
+    by_domain: Mapping[str, DomainMetrics] = field(default_factory=dict)
 
 
 def summarise(result: Result, *, seed: int) -> dict[str, Summary]:
     """Machine type -> summary, for the types that have labelled test clips of both kinds."""
     summaries = {}
     for machine_type, by_id in result.metrics().items():
-        intervals = {}
+        intervals, by_domain = {}, {}
         for machine_id in by_id:
             clips, scores = result.of(machine_type, machine_id)
             intervals[machine_id] = auc_interval(clips.labels, scores, seed=seed)
+            domains = np.array([clip.domain for clip in clips])
+            if metrics := evaluate_domains(clips.labels, domains, scores):
+                by_domain[machine_id] = metrics
         clips, scores = result.of(machine_type)
         judged = np.isin([clip.machine_id for clip in clips], list(by_id))
         pooled = evaluate(clips.labels[judged], scores[judged])
         assert pooled is not None  # each id alone has both labels
         summaries[machine_type] = Summary(
-            by_id, intervals, arithmetic_mean(by_id.values()), harmonic_mean(by_id.values()), pooled
+            by_id,
+            intervals,
+            arithmetic_mean(by_id.values()),
+            harmonic_mean(by_id.values()),
+            pooled,
+            by_domain if len(by_domain) == len(by_id) else {},
         )
     return summaries
 
 
 def results_table(title: str, summary: Summary, published: Published | None = None) -> Table:
-    """One machine type: a row an id, the averages, and published systems beside them."""
+    """One machine type: a row an id, the averages, published systems beside them; AUC by domain where there are."""
     published = published or {}
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("machine")
-    for name in ("AUC", "95% interval", "pAUC", "normal", "anomalous"):
+    shown_domains = ("AUC source", "AUC target") if summary.by_domain else ()
+    for name in ("AUC", "95% interval", *shown_domains, "pAUC", "normal", "anomalous"):
         table.add_column(name, justify="right")
     for system in published:
         table.add_column(system, justify="right")
 
-    def add(name: str, metrics: Metrics, interval: str = "", key: str = "", end: bool = False) -> None:
+    def add(
+        name: str,
+        metrics: Metrics,
+        by_domain: DomainMetrics | None,
+        interval: str = "",
+        key: str = "",
+        end: bool = False,
+    ) -> None:
         others = [_pair(values.get(key)) for values in published.values()]
         counts = (str(metrics.n_normal), str(metrics.n_anomalous))
-        table.add_row(
-            name, f"{metrics.auc:.4f}", interval, f"{metrics.pauc:.4f}", *counts, *others, end_section=end
-        )
+        own = (by_domain.source, by_domain.target) if by_domain else (None,) * len(shown_domains)
+        domains = [f"{one.auc:.4f}" if one else "–" for one in own]
+        cells = (f"{metrics.auc:.4f}", interval, *domains, f"{metrics.pauc:.4f}", *counts, *others)
+        table.add_row(name, *cells, end_section=end)
 
-    ids = sorted(summary.by_id)
+    ids, sections = sorted(summary.by_id), list(summary.by_domain.values())
     for machine_id in ids:
         low, high = summary.intervals[machine_id]
         add(
             machine_id,
             summary.by_id[machine_id],
+            summary.by_domain.get(machine_id),
             f"{low:.3f} to {high:.3f}",
             machine_id,
             machine_id == ids[-1],
         )
-    add("mean", summary.mean, key="mean")
-    add("harmonic mean", summary.harmonic)
-    add("pooled", summary.pooled)
+    add("mean", summary.mean, domain_means(sections, arithmetic_mean) if sections else None, key="mean")
+    add("harmonic mean", summary.harmonic, domain_means(sections, harmonic_mean) if sections else None)
+    add("pooled", summary.pooled, None)
+    if sections:
+        table.caption = (
+            f"harmonic mean of all AUC source, AUC target and pAUC: {official_score(sections):.4f}; "
+            "each domain's normal clips against all anomalies, as in DCASE 2022"
+        )
     return table
 
 

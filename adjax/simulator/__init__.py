@@ -1,4 +1,4 @@
-"""Synthetic slide rails as a data set: a DCASE 2020 tree that says where every fault is heard.
+"""Synthetic slide rails as a data set: a DCASE tree that says where every fault is heard.
 
 The simulator (`adjax.simulator.clips`) gives the fault's own part of a clip. Here that becomes a mask over
 frames and mel bands (`fault_mask`), its summary in seconds and bands (`FaultSpans`), and a tree on disk
@@ -8,20 +8,29 @@ frames and mel bands (`fault_mask`), its summary in seconds and bands (`FaultSpa
     <root>/slider/test/normal_id_00_00000000.wav, anomaly_id_00_00000000.wav
     <root>/slider/ground_truth.csv
 
-The same counts, SNR and seed give the same files, bit for bit, on one machine.
+With domains (`write_domains`) each machine is heard in other conditions (`Condition`), few of them in the training:
+
+    <root>/slider/train/section_00_{source,target}_train_normal_0000_<attributes>.wav
+    <root>/slider/test/section_00_{source,target}_test_{normal,anomaly}_0000_<attributes>.wav
+    <root>/slider/ground_truth.csv, attributes_00.csv
+
+The same counts, SNR, shift and seed give the same files, bit for bit, on one machine.
 """
 
-from adjax.simulator.tree import (
+from adjax.simulator.conditions import Condition, make_conditions
+from adjax.simulator.plans import (
     FULL,
+    FULL_DOMAINS,
     SEVERITIES,
     SMALL,
+    SMALL_DOMAINS,
     ClipCounts,
     ClipPlan,
-    MadeClip,
-    make_clips,
+    DomainCounts,
     plan_clips,
-    write_tree,
+    plan_domains,
 )
+from adjax.simulator.tree import MadeClip, make_clips, write_domains, write_tree
 from adjax.simulator.truth import (
     GROUND_TRUTH,
     HOP_LENGTH,
@@ -33,11 +42,13 @@ from adjax.simulator.truth import (
     fault_mask,
     fault_spans,
     read_ground_truth,
+    write_attributes,
     write_ground_truth,
 )
 
 __all__ = [
     "FULL",
+    "FULL_DOMAINS",
     "GROUND_TRUTH",
     "HOP_LENGTH",
     "MASK_THRESHOLD_DB",
@@ -45,16 +56,23 @@ __all__ = [
     "N_MELS",
     "SEVERITIES",
     "SMALL",
+    "SMALL_DOMAINS",
     "ClipCounts",
     "ClipPlan",
+    "Condition",
+    "DomainCounts",
     "FaultSpans",
     "MadeClip",
     "TruthRow",
     "fault_mask",
     "fault_spans",
     "make_clips",
+    "make_conditions",
     "plan_clips",
+    "plan_domains",
     "read_ground_truth",
+    "write_attributes",
+    "write_domains",
     "write_ground_truth",
     "write_tree",
 ]

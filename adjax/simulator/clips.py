@@ -1,11 +1,13 @@
 """Synthetic slide-rail clips: a simulated machine in a simulated factory, healthy or faulty.
 
 `simulate` makes one clip from a key, a `Machine` (`make_machine`), a `Severity` and an SNR, all traced: one
-compile serves every machine, fault and severity. It returns the clip and, apart, what the fault changed in
-it, worked out with the same randomness: `clip.samples - clip.fault` is the healthy clip of the same key.
+compile serves every machine, fault and severity, and one more every `Condition` that they are heard in. It returns
+the clip and, apart, what the fault changed in it, worked out with the same randomness: `clip.samples - clip.fault`
+is the healthy clip of the same key.
 
 Levels follow MIMII (Purohit et al. 2019): the machine stays at one level and the background is scaled to the
-SNR. The SNR is that of the *healthy* machine over the whole clip, so a fault can raise the level.
+SNR. The SNR is that of the *healthy* machine over the whole clip, so a fault can raise the level; a condition's
+distance and background level come on top.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from adjax.simulator.conditions import Condition, in_condition, responses
 from adjax.simulator.factory_noise import factory_noise
 from adjax.simulator.slide_rail import (
     Machine,
@@ -115,6 +118,7 @@ def simulate(
     machine: Machine,
     severity: Severity,
     snr_db: Array | float,
+    condition: Condition | None = None,
     *,
     n_samples: int = int(SR * DURATION_S),
     sr: int = SR,
@@ -125,19 +129,29 @@ def simulate(
         key: PRNG key of the clip; the same key gives the same clip.
         machine: from `make_machine`.
         severity: of each fault, in [0, 1].
-        snr_db: healthy machine over background, dB; MIMII has 6, 0 and -6.
+        snr_db: healthy machine over background, dB, in the nominal condition; MIMII has 6, 0 and -6.
+        condition: how the machine runs and is heard; None: nominally, through no microphone (saves its filters).
         n_samples: length (static).
         sr: sample rate in Hz (static); the model is tuned at 16 kHz.
 
     Returns:
         The clip and the fault's part of it.
     """
+    if condition is not None:
+        machine = in_condition(machine, condition)
+        harder = condition.speed * condition.load  # a pit is hit as hard as the stops are
+        severity = severity._replace(rail_damage=severity.rail_damage * harder)
     healthy, fault = machine_sound(key, machine, severity, n_samples=n_samples, sr=sr)
     gain = 10.0 ** (MACHINE_LEVEL_DB / 20.0) * jax.lax.rsqrt(jnp.mean(healthy**2))
     background = factory_noise(clip_keys(key).background, n_samples=n_samples, sr=sr)
     background = background * 10.0 ** ((MACHINE_LEVEL_DB - snr_db) / 20.0)
     fault = fault * gain
-    return SimulatedClip(healthy * gain + background + fault, fault)
+    if condition is None:
+        return SimulatedClip(healthy * gain + background + fault, fault)
+    way, microphone = responses(condition, sr=sr)
+    background = resonate(background * 10.0 ** (condition.background / 20.0), microphone)
+    fault = resonate(fault, way)
+    return SimulatedClip(resonate(healthy * gain, way) + background + fault, fault)
 
 
 @partial(jax.jit, static_argnames=("n_samples", "sr"))
@@ -146,6 +160,7 @@ def simulate_batch(
     machines: Machine,
     severities: Severity,
     snr_db: Array | float,
+    conditions: Condition | None = None,
     *,
     n_samples: int = int(SR * DURATION_S),
     sr: int = SR,
@@ -157,6 +172,7 @@ def simulate_batch(
         machines: `Machine` with a leading axis of n_clips.
         severities: `Severity` of (n_clips,) arrays.
         snr_db: () for all of them.
+        conditions: `Condition` of (n_clips,) arrays, or None for all of them.
         n_samples: length (static).
         sr: sample rate in Hz (static).
 
@@ -164,8 +180,8 @@ def simulate_batch(
         `SimulatedClip` of (n_clips, n_samples) arrays.
     """
 
-    def one(lane: tuple[Array, Machine, Severity]) -> SimulatedClip:
-        key, machine, severity = lane
-        return simulate(key, machine, severity, snr_db, n_samples=n_samples, sr=sr)
+    def one(lane: tuple[Array, Machine, Severity, Condition | None]) -> SimulatedClip:
+        key, machine, severity, condition = lane
+        return simulate(key, machine, severity, snr_db, condition, n_samples=n_samples, sr=sr)
 
-    return jax.lax.map(one, (keys, machines, severities))
+    return jax.lax.map(one, (keys, machines, severities, conditions))

@@ -1,4 +1,4 @@
-"""Synthetic clips by the plan: which ones, made on all cores, and written as a DCASE 2020 tree."""
+"""Synthetic clips by the plan, made on all cores, and written as a DCASE tree of 2020 or, with domains, of 2022."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -30,6 +31,18 @@ from adjax.simulator.clips import (
     make_machine,
     simulate_batch,
 )
+from adjax.simulator.conditions import Condition
+from adjax.simulator.plans import (
+    FULL,
+    FULL_DOMAINS,
+    SEVERITIES,
+    ClipCounts,
+    ClipPlan,
+    DomainCounts,
+    machine_number,
+    plan_clips,
+    plan_domains,
+)
 from adjax.simulator.truth import (
     GROUND_TRUTH,
     HOP_LENGTH,
@@ -37,63 +50,16 @@ from adjax.simulator.truth import (
     TruthRow,
     fault_mask,
     fault_spans,
+    write_attributes,
     write_ground_truth,
 )
 from adjax.store import check_folder, write_folder
-from adjax.types import SettingsError, StoreError
+from adjax.types import StoreError
 
 SETTINGS = "settings.json"
 SNR_RANGE_DB = (-20.0, 20.0)
 MAX_DURATION_S = 3600
-SEVERITIES = (0.3, 1.0)  # the anomalies' range
 _CHUNK = 8  # clips in a simulator call; always padded to this, so that there is one compile and one result
-
-
-@dataclass(frozen=True)
-class ClipCounts:
-    """How many clips of one machine id.
-
-    Attributes:
-        train: normal training clips.
-        test_normal: normal test clips.
-        test_anomaly: anomalous test clips, the faults taken in turn.
-    """
-
-    train: int
-    test_normal: int
-    test_anomaly: int
-
-
-FULL: Mapping[str, ClipCounts] = {  # the slide rails of DCASE 2020 Task 2, development set, ids of the study
-    "id_00": ClipCounts(968, 100, 356),
-    "id_02": ClipCounts(968, 100, 267),
-    "id_04": ClipCounts(434, 100, 178),
-}
-SMALL: Mapping[str, ClipCounts] = {machine_id: ClipCounts(60, 45, 45) for machine_id in FULL}
-
-
-@dataclass(frozen=True)
-class ClipPlan:
-    """One clip to be made.
-
-    Attributes:
-        machine_id: for example "id_00".
-        split: "train" or "test".
-        index: number within machine, split and label.
-        fault: one of `FAULTS`, or "" for a normal clip.
-        severity: 0 for a normal clip.
-    """
-
-    machine_id: str
-    split: Literal["train", "test"]
-    index: int
-    fault: str = ""
-    severity: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """File name of DCASE 2020."""
-        return f"{'anomaly' if self.fault else 'normal'}_{self.machine_id}_{self.index:08d}.wav"
 
 
 @dataclass(frozen=True)
@@ -109,43 +75,6 @@ class MadeClip:
     plan: ClipPlan
     samples: np.ndarray
     mask: np.ndarray
-
-
-def plan_clips(
-    counts: Mapping[str, ClipCounts], *, seed: int = 0, severities: tuple[float, float] = SEVERITIES
-) -> list[ClipPlan]:
-    """List the clips of a data set: the faults in turn, severities drawn evenly from a range.
-
-    Args:
-        counts: by machine id, written "id_00".
-        seed: of the severities.
-        severities: lowest and highest, in [0, 1].
-
-    Returns:
-        Plans by machine: training, normal test, anomalous test.
-
-    Raises:
-        SettingsError: nothing asked for, a negative count, a machine id of another form, a bad range or seed.
-    """
-    low, high = severities
-    check_number("severities", high, low=0, high=1)
-    check_number("severities", low, low=0, high=high)
-    check_seed(seed)
-    plans: list[ClipPlan] = []
-    for machine_id, count in counts.items():
-        number = _id_number(machine_id)
-        for name in ("train", "test_normal", "test_anomaly"):
-            check_number(f"{machine_id}: {name}", getattr(count, name), low=0, whole=True)
-        drawn = np.random.default_rng([seed, number]).uniform(low, high, count.test_anomaly)
-        plans += [ClipPlan(machine_id, "train", i) for i in range(count.train)]
-        plans += [ClipPlan(machine_id, "test", i) for i in range(count.test_normal)]
-        plans += [
-            ClipPlan(machine_id, "test", i, FAULTS[i % len(FAULTS)], round(float(severity), 3))
-            for i, severity in enumerate(drawn)
-        ]
-    if not plans:
-        raise SettingsError(f"counts={dict(counts)} ask for no clip")
-    return plans
 
 
 def make_clips(
@@ -179,7 +108,9 @@ def _make_clips(
 ) -> Iterator[MadeClip]:
     if not plans:
         return
-    first, *rest = (plans[start : start + _CHUNK] for start in range(0, len(plans), _CHUNK))
+    # With and without conditions are two programs: no clip may come out of the other for its neighbours' sake.
+    alike = [list(group) for _, group in groupby(plans, key=lambda plan: plan.condition is None)]
+    first, *rest = (own[start : start + _CHUNK] for own in alike for start in range(0, len(own), _CHUNK))
     yield from _finish(first, make(first))  # alone, or every worker would compile
     n_workers = n_cores()
     waiting: deque[tuple[Sequence[ClipPlan], Future[SimulatedClip]]] = deque()
@@ -226,13 +157,63 @@ def write_tree(
         StoreError: it cannot be written, or files that others wrote would be lost.
     """
     plans = plan_clips(counts, seed=seed, severities=severities)
-    clips = make_clips(plans, snr_db=snr_db, seed=seed, duration=duration)
-    home = Path(root) / "slider"
     settings = {
         "counts": {name: asdict(count) for name, count in counts.items()},
         "snr_db": snr_db, "seed": seed, "severities": list(severities), "duration": duration,
-        "versions": {name: metadata.version(name) for name in ("adjax", "jax", "jaxlib", "numpy")},
     }  # fmt: skip
+    return _write(root, plans, settings, on_clip)
+
+
+def write_domains(
+    root: str | os.PathLike[str],
+    *,
+    counts: Mapping[str, DomainCounts] = FULL_DOMAINS,
+    shift: float = 1.0,
+    snr_db: float = -6.0,
+    seed: int = 0,
+    severities: tuple[float, float] = SEVERITIES,
+    duration: float = DURATION_S,
+    on_clip: Callable[[Path], None] | None = None,
+) -> Path:
+    """Write a data set with a source and a target domain in the layout of DCASE 2022, as `write_tree` does.
+
+    Beside `ground_truth.csv` there is `attributes_00.csv` for each section, with every clip's condition.
+
+    Args:
+        root: folder to write `slider/` into; made if missing.
+        counts: clips by section; `FULL_DOMAINS` (3,000 training, 600 test clips, 1.2 GB) or `SMALL_DOMAINS`.
+        shift: of the target domain, in [0, 1]; 0 is none. See `plan_domains`.
+        snr_db: see `make_clips`; of the source, whose conditions are near the nominal one.
+        seed: see `make_clips`; the same random numbers whatever the shift.
+        severities: see `plan_domains`.
+        duration: seconds a clip.
+        on_clip: called with each file's path once it is written, for progress.
+
+    Returns:
+        The machine type's folder, `<root>/slider`.
+
+    Raises:
+        SettingsError: see `plan_domains` and `make_clips`.
+        StoreError: it cannot be written, or files that others wrote would be lost.
+    """
+    plans = plan_domains(counts, shift=shift, seed=seed, severities=severities)
+    settings = {
+        "counts": {name: asdict(count) for name, count in counts.items()}, "shift": shift,
+        "snr_db": snr_db, "seed": seed, "severities": list(severities), "duration": duration,
+    }  # fmt: skip
+    return _write(root, plans, settings, on_clip)
+
+
+def _write(
+    root: str | os.PathLike[str],
+    plans: Sequence[ClipPlan],
+    settings: dict[str, Any],
+    on_clip: Callable[[Path], None] | None,
+) -> Path:
+    """Make the clips of a data set and write them, whole or not at all."""
+    clips = make_clips(plans, **{name: settings[name] for name in ("snr_db", "seed", "duration")})
+    settings["versions"] = {name: metadata.version(name) for name in ("adjax", "jax", "jaxlib", "numpy")}
+    home = Path(root) / "slider"
     tell = on_clip or (lambda path: None)
 
     def fill(place: Path) -> None:
@@ -246,6 +227,12 @@ def write_tree(
                 rows.append((plan.name, TruthRow(plan.fault, plan.severity, fault_spans(clip.mask))))
             tell(home / plan.split / plan.name)
         write_ground_truth(place / GROUND_TRUTH, rows)
+        for section in dict.fromkeys(plan.machine_id for plan in plans if plan.condition):
+            own = [plan for plan in plans if plan.machine_id == section]
+            write_attributes(
+                place / f"attributes_{section.partition('_')[2]}.csv",
+                ((f"{home.name}/{p.split}/{p.name}", p.condition) for p in own if p.condition),
+            )
         write_json(place / SETTINGS, settings)
 
     if _is_there(home, settings):
@@ -263,13 +250,6 @@ def _is_there(home: Path, settings: Mapping[str, Any]) -> bool:
         return read_json(home / SETTINGS) == settings
     except StoreError:
         return False
-
-
-def _id_number(machine_id: str) -> int:
-    prefix, _, number = machine_id.partition("_")
-    if prefix != "id" or not (number.isascii() and number.isdigit()):
-        raise SettingsError(f"machine id {machine_id!r}: write it as id_00")
-    return int(number)
 
 
 @jax.jit
@@ -298,13 +278,15 @@ def _finish(plans: Sequence[ClipPlan], clips: SimulatedClip) -> Iterator[MadeCli
 def _simulate_chunk(plans: Sequence[ClipPlan], *, snr_db: float, seed: int, n_samples: int) -> SimulatedClip:
     """Simulate up to _CHUNK clips in one call; the last plan is repeated to fill it."""
     filled = [*plans, *[plans[-1]] * (_CHUNK - len(plans))]
-    groups = {("train", False): 0, ("test", False): 1, ("test", True): 2}
-    codes = [(_id_number(p.machine_id), groups[p.split, bool(p.fault)], p.index) for p in filled]
-    each = [make_machine(number) for number, _, _ in codes]
+    each = [make_machine(machine_number(p.machine_id)) for p in filled]
     machines = Machine._make(np.stack(values) for values in zip(*each, strict=True))
     severities = Severity._make(
         np.array([p.severity * (p.fault == fault) for p in filled], np.float32) for fault in FAULTS
     )
-    keys = _keys(np.uint32(seed), np.array(codes, np.uint32))
-    clips = simulate_batch(keys, machines, severities, snr_db, n_samples=n_samples)
+    own = [p.condition for p in filled if p.condition is not None]
+    conditions = (
+        Condition._make(np.array(values, np.float32) for values in zip(*own, strict=True)) if own else None
+    )
+    keys = _keys(np.uint32(seed), np.array([p.stream for p in filled], np.uint32))
+    clips = simulate_batch(keys, machines, severities, snr_db, conditions, n_samples=n_samples)
     return jax.tree.map(np.asarray, clips)

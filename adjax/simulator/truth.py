@@ -1,4 +1,4 @@
-"""Where a fault is heard: a mask over frames and mel bands, its summary, and `ground_truth.csv`."""
+"""Where a fault is heard: a mask over frames and mel bands, its summary; `ground_truth.csv`, `attributes_00.csv`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from jax import Array
 from adjax.features.mel import mel_spectrogram
 from adjax.files import csv_table
 from adjax.simulator.clips import SR
+from adjax.simulator.conditions import Condition
 from adjax.types import DataError
 
 N_FFT, HOP_LENGTH, N_MELS = 1024, 512, 128  # the DCASE 2020 baseline's frames and bands
@@ -114,6 +115,18 @@ def write_ground_truth(path: str | os.PathLike[str], rows: Iterable[tuple[str, T
             seconds = ";".join(f"{start:g}-{end:g}" for start, end in row.spans.seconds)
             bands = ";".join(f"{first}-{last}" for first, last in row.spans.mel_bands)
             write([name, row.fault, f"{row.severity:g}", seconds, bands])
+
+
+def write_attributes(path: str | os.PathLike[str], rows: Iterable[tuple[str, Condition]]) -> None:
+    """Write `attributes_00.csv` as DCASE has it, one line a (file, condition): `file_name,d1p,d1v,d2p,d2v,...`.
+
+    d1p is the name of the condition's first number, d1v its value, and so on.
+    """
+    header = [f"d{i}{what}" for i in range(1, len(Condition._fields) + 1) for what in "pv"]
+    with csv_table(Path(path), ["file_name", *header]) as write:
+        for name, condition in rows:
+            pairs = zip(Condition._fields, condition, strict=True)
+            write([name, *(cell for field, value in pairs for cell in (field, f"{value:g}"))])
 
 
 def read_ground_truth(path: str | os.PathLike[str]) -> dict[str, TruthRow]:

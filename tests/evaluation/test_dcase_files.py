@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adjax.evaluation.dcase_files import read_scores, score_file_name, write_results, write_scores
-from adjax.evaluation.metrics import Metrics
+from adjax.evaluation.metrics import DomainMetrics, Metrics
 from adjax.types import DataError
 
 
@@ -47,4 +47,21 @@ def test_result_csv_is_the_baselines(tmp_path: Path) -> None:
     write_results(tmp_path / "result.csv", results)
     assert (tmp_path / "result.csv").read_text() == (
         "slider\nid,AUC,pAUC\n00,1.0,0.75\n02,0.5,0.5\nAverage,0.75,0.625\n\n"
+    )
+
+
+def test_types_with_domains_have_the_table_of_2022_and_others_keep_theirs(tmp_path: Path) -> None:
+    fan = {"id_00": Metrics(1.0, 0.75, 1, 1)}
+    pump = {"section_01": Metrics(0.75, 0.5, 2, 1)}
+    domains = {
+        "section_01": DomainMetrics(Metrics(1.0, 0.9, 1, 1), Metrics(0.5, 0.6, 1, 1), pump["section_01"])
+    }
+    write_results(tmp_path / "result.csv", {"fan": fan, "pump": pump}, {"pump": domains})
+    assert (tmp_path / "result.csv").read_text() == (
+        "fan\nid,AUC,pAUC\n00,1.0,0.75\nAverage,1.0,0.75\n\n"
+        "pump\nsection,AUC (source),AUC (target),pAUC\n01,1.0,0.5,0.5\n"
+        "arithmetic mean,1.0,0.5,0.5\nharmonic mean,1.0,0.5,0.5\n\n"
+        ",AUC (source),AUC (target),pAUC\n"
+        '"arithmetic mean over all machine types, sections, and domains",1.0,0.5,0.5\n'
+        '"harmonic mean over all machine types, sections, and domains",1.0,0.5,0.5\n\n'
     )

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from adjax.data.clips import Clip, ClipTable
+from adjax.evaluation.metrics import official_score
 from adjax.model.calibration import calibrate
 from adjax.model.comparable import Flag
 from adjax.model.model import Model
@@ -77,6 +79,39 @@ def test_summary_has_means_and_the_pooled_auc() -> None:
     assert abs(summary.pooled.auc - (0.25 * 1.0 + 0.25 * 0.5 + 0.5 * 0.5)) < 1e-12
     low, high = summary.intervals["id_02"]
     assert low < 0.5 < high
+
+
+def with_domains(result: Result) -> Result:
+    """The same, every second clip of each kind in the target domain."""
+    clips = tuple(replace(c, domain=("source", "target")[i % 2]) for i, c in enumerate(result.clips))
+    return replace(result, clips=ClipTable(clips))
+
+
+def test_a_set_with_domains_is_judged_by_domain() -> None:
+    summary = summarise(with_domains(made_result()), seed=0)["slider"]
+    assert summary.by_domain["id_00"].source.auc == summary.by_domain["id_00"].target.auc == 1.0
+    # Of id_02 the target's normal clips lie a tenth above the source's; all ten anomalies count for both.
+    assert summary.by_domain["id_02"].source.auc == pytest.approx(0.55)
+    assert summary.by_domain["id_02"].target.auc == pytest.approx(0.45)
+    assert summary.by_domain["id_02"].both == summary.by_id["id_02"]
+    text = printed(results_table("slider", summary))
+    assert "AUC source" in text
+    assert "0.4500" in text
+    assert (
+        f"harmonic mean of all AUC source, AUC target and pAUC: {official_score(summary.by_domain.values()):.4f}"
+        in text
+    )
+    (mean,) = [line for line in text.splitlines() if line.startswith("│ mean")]
+    assert "0.7750" in mean
+    assert "0.7250" in mean
+
+
+def test_domains_of_some_machines_only_are_not_averaged_with_others() -> None:
+    result = with_domains(made_result())
+    clips = tuple(c if c.machine_id == "id_00" else replace(c, domain="") for c in result.clips)
+    summary = summarise(replace(result, clips=ClipTable(clips)), seed=0)["slider"]
+    assert summary == summarise(made_result(), seed=0)["slider"]
+    assert not summary.by_domain
 
 
 def test_table_shows_published_systems_beside() -> None:
