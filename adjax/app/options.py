@@ -18,6 +18,7 @@ from adjax.model.setting_text import parse_setting, setting_text, setting_types
 from adjax.model.spec import (
     Calibrating,
     Contrast,
+    Domains,
     Fusion,
     ModelSpec,
     Per,
@@ -94,6 +95,9 @@ class ModelOptions:
     """From which machines a kind that tells machines apart (identity) tells each: all in the data, also those of the
     types that --machine-type leaves out (their training clips are read, and not scored), or those of its own type.
     none: such kinds are left out."""
+    domains: Domains = "apart"
+    """Of a machine with training clips of a source and of a target domain (DCASE 2021 and later): judged apart, a clip
+    by the one that it fits better, or together, as if there were one."""
     fusion: Fusion = "fisher"
     """Of several detectors: fisher adds up their evidence (-log p of each one's loudest part); max: the loudest part of
     all; mean: of all parts."""
@@ -147,6 +151,7 @@ class ModelOptions:
                 pooling=self.score_pooling,
                 percentile=self.score_percentile,
                 fusion=self.fusion,
+                domains=self.domains,
                 channel=self.channel,
                 seed=self.seed,
                 **more,
