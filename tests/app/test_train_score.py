@@ -67,7 +67,7 @@ def test_a_kept_model_scores_as_in_memory_to_the_bit(home: Path, model: Path, tm
     assert rows[1]["flags"].endswith("extrapolated: the p-value lies beyond all held-out clips")
     save_model(fitted, tmp_path / "again")
     names = {path.name for path in model.iterdir()}
-    assert names == {"README.md", "SHA256SUMS", "model.safetensors", "settings.json"}
+    assert names == {"README.md", "SHA256SUMS", "memory.safetensors", "model.safetensors", "settings.json"}
     assert (tmp_path / "again/model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
 
 
