@@ -230,6 +230,12 @@ class Kind(NamedTuple):
         for_vectors: (config) -> the config for one vector from elsewhere for each clip.
         group: (config) -> what must be equal for lanes to share a compile; each is then the fit that it is alone.
         narrow: (config, hyper) -> hyper that narrows the widened model to this config.
+        adapt: (config, hyper, key, params, memory, new) -> (params, `FitInfo`), from the host: a new machine's
+            parameters by what its mates have learnt. `params` of the mates, leaves (n_mates, ...), n_mates >= 1;
+            `memory`, a `Training` of some of their normal clips, be they few or none; `new`, a `Training` of the new
+            machine's clips, it alone. A weight is that of the window that starts at a row (`RowDetector.n_context`),
+            and a clip of weight 0 changes nothing. Of a detector's machines the parameters, leaves (1, ...); what is
+            `Shared` stays so. None: there is no better way than to fit mates and new machine together.
         least: (config) -> rows of weight > 0 that a fit needs at least.
         n_floats: (config, n_features, n_train, n_test) -> floats that one lane of a sweep takes, about.
         max_lanes: of a sweep's chunk: what an interruption can cost.
@@ -255,6 +261,7 @@ class Kind(NamedTuple):
     widen: Callable[[Sequence[Any]], Any] = operator.itemgetter(0)
     group: Callable[[Any], Any] = lambda config: config
     narrow: Callable[[Any, Any], Any] = lambda config, hyper: hyper
+    adapt: Callable[..., tuple[Any, FitInfo]] | None = None
     least: Callable[[Any], int] = lambda config: 1
     n_floats: Callable[[Any, int, int, int], int] = lambda config, d, n_train, n_test: (
         d * d + n_train + n_test
