@@ -33,7 +33,8 @@ class NeighboursConfig:
     Attributes:
         metric: D, of two clips: "euclidean", the root mean square of their differences over the columns, or
             "cosine", (1 - cos) / 2 of the angle that they have seen from the centre of the type.
-        rescale: how D is measured by the space around each reference: "none", by "ratio" or by "variance".
+        rescale: how D is measured by the space around each reference: "none", by "ratio" or by "variance"; or by what
+            is usual in the reference's "domain", source or target.
         n_neighbours: the score is the mean of that many smallest (rescaled) distances.
         n_local: K, of the space around a reference; where there are fewer references, all of them.
         marginals: columns are made "normal" first, or only centred and scaled: "linear".
@@ -50,8 +51,8 @@ class NeighboursHyper(NamedTuple):
     """Traced settings.
 
     Attributes:
-        density: in [0, 1], how much of the space around a reference counts: D / b^density, or D - density * alpha * b;
-            0 is rescale "none".
+        density: in [0, 1], how much of the space around a reference (or of what is usual in its domain) counts:
+            D / b^density, or D - density * alpha * b; 0 is rescale "none".
         mates: >= 0, as many clips the deviation within all machines of the type counts in a machine's own.
     """
 
@@ -98,6 +99,8 @@ def make_neighbours(
 
     def fit(key: Array, training: Training, hyper: NeighboursHyper = hyper) -> tuple[Bank, FitInfo]:
         rows, present = by_machine(training)
+        domain = training.domain[training.clip].astype(rows.dtype)
+        domains, _ = by_machine(training._replace(rows=domain[:, None]))
         usable = jnp.all(jnp.isfinite(rows)) & _in_range(hyper)
         mates = jnp.asarray(hyper.mates, rows.dtype)
         marginals = fit_marginals(rows, present, mates, shape=config.marginals)
@@ -113,10 +116,10 @@ def make_neighbours(
         clips = jax.lax.map(place, (marginals, rows, origin))
         density = jnp.asarray(hyper.density, rows.dtype)
 
-        def measured(own: tuple[Array, Array]) -> References:
-            return make_references(own[0], own[1], density, **score_by, **space)
+        def measured(own: tuple[Array, Array, Array]) -> References:
+            return make_references(own[0], own[1], density, **score_by, **space, domain=own[2])
 
-        references = map_clips(measured, (clips, present), batch_size=MACHINES_AT_ONCE)
+        references = map_clips(measured, (clips, present, domains[:, :, 0]), batch_size=MACHINES_AT_ONCE)
         bank = Bank(marginals, origin, references)
         good = usable & (present.sum(axis=1) >= least_clips(config)) & (marginals.factor > 0).any(axis=1)
         for leaf in jax.tree.leaves(bank):
