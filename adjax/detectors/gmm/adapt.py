@@ -183,26 +183,25 @@ def _held_out(
 
     def one(relevance: Array) -> Array:
         found = map_estimate(config, hyper, universal, x, weight, relevance)
-        return _mean(log_densities_of_any_scale(config.covariance_type, found, x), held_out)
+        return _mean(heavy_tailed(config.covariance_type, found, x), held_out)
 
     return lax.map(one, grid)
 
 
-def log_densities_of_any_scale(kind: em.CovarianceType, params: GmmParams, x: Array) -> Array:
-    """(n_rows,) log-densities, but for a constant, of which each row may choose how wide all covariances are.
+def heavy_tailed(kind: em.CovarianceType, params: GmmParams, x: Array) -> Array:
+    """(n_rows,) log-densities, but for a constant, of the mixture with Student's t in place of each Gaussian.
 
-    How wide a machine's clips lie decides no ranking of them, and their tails are heavier than a Gaussian's: without
-    that freedom, what makes a mixture wide would count more than what shapes it.
+    With as many degrees of freedom as columns: normal clips have tails, and what makes a mixture wide enough for the
+    few in them would otherwise count more than what shapes it for all.
     """
     d = x.shape[1]
     factors = one_each(kind, params.precisions_chol, params.offsets)
     diagonals = jnp.diagonal(factors, axis1=1, axis2=2) if kind in ("full", "tied") else factors
-    log_det = jnp.sum(jnp.log(diagonals), axis=1)
-    constant = (log_det - 0.5 * d * math.log(2 * math.pi))[None, :]
-    squares = 2 * (constant - log_component_densities(kind, params, x))
-    squares = jnp.maximum(squares, jnp.finfo(x.dtype).eps * d)
-    width = jnp.where(jnp.isfinite(squares), -0.5 * d * jnp.log(squares), -jnp.inf)
-    return jax.nn.logsumexp(jnp.log(params.weights)[None, :] + log_det[None, :] + width, axis=1)
+    log_det = jnp.sum(jnp.log(diagonals), axis=1)[None, :]
+    squares = 2 * (log_det - 0.5 * d * math.log(2 * math.pi) - log_component_densities(kind, params, x))
+    there = (params.weights > 0)[None, :]
+    tails = d * jnp.log1p(jnp.where(there, jnp.maximum(squares, 0), 0) / d)
+    return jax.nn.logsumexp(jnp.log(params.weights)[None, :] + log_det - tails, axis=1)
 
 
 def _mean(values: Array, weight: Array) -> Array:
