@@ -1,13 +1,16 @@
 """Distances to one machine's normal clips, measured by the space around each: what comes after any embedding.
 
-Where references lie close together a small distance says more than where they are sparse. Two ways to say so, both from
-b_i, the mean distance D of reference i to its K nearest ones:
+Where references lie close together a small distance says more than where they are sparse. Two ways to say so from b_i,
+the mean distance D of reference i to its K nearest ones, and one from the domains of the references:
 
 - "ratio": the score is min_i D / b_i; of a reference alone D as it is. (Wilkinghoff et al. 2025, "Local
   density-based anomaly score normalization for domain generalization"; K = 4.)
 - "variance": min_i D - alpha b_i, where alpha = Cov(d, b) / Var(b) over the references makes the scores of normal clips
   vary least: each reference is left out in turn, d is its distance to the nearest other one and b the latter's own,
   without it.
+- "domain": min_i D / m of its domain, the median over the domain's references of the distance that each one left out
+  would have to the others of the domain: the smaller one of the domains' scores, each in its own measure. Of one domain
+  it ranks as "none" does. A domain of a lone reference takes the median of all references.
 
 Vectors are placed first so that D is a plain distance: of `halved` vectors D = (1 - cos) / 2 is the squared one.
 """
@@ -24,7 +27,7 @@ from jax.lax import Precision
 from adjax.types import AnyArray
 
 Metric = Literal["euclidean", "cosine"]
-Rescale = Literal["none", "ratio", "variance"]
+Rescale = Literal["none", "ratio", "variance", "domain"]
 
 LEAST_SPACE = 0.01  # of the mean of all b_i, that one counts at least: copies of a clip leave it at 0
 
@@ -54,6 +57,7 @@ def make_references(
     rescale: Rescale,
     n_neighbours: int = 1,
     n_local: int = 4,
+    domain: Array | None = None,
 ) -> References:
     """Measure the space around each reference.
 
@@ -62,14 +66,18 @@ def make_references(
         present: (n,) bool, which are references.
         density: () float in [0, 1], how much of the space counts: D / b^density, or D - density * alpha * b.
         metric: see `distance`; static.
-        rescale: "none", by "ratio" or by "variance"; static.
+        rescale: "none", by "ratio", "variance" or "domain"; static.
         n_neighbours: whose mean the score will be; static.
         n_local: K; where there are fewer other references, all of them; static.
+        domain: (n,) int, 1 for references of a target domain, else 0; None: all 0.
     """
     clips = jnp.where(present[:, None], clips, 0)
     times, minus = jnp.ones(len(clips), clips.dtype), jnp.zeros(len(clips), clips.dtype)
-    if rescale != "none":
-        near, who = _nearest(clips, present, metric, max(n_local + 1, n_neighbours))
+    if rescale == "domain":
+        target = jnp.zeros_like(present) if domain is None else domain > 0
+        times = _typical(clips, present, target, metric, n_neighbours) ** -density
+    elif rescale != "none":
+        near, who = _nearest(clips, _pairs(present), metric, max(n_local + 1, n_neighbours))
         there = jnp.isfinite(near)
         space = _mean(near[:, :n_local], there[:, :n_local])
         if rescale == "ratio":
@@ -113,8 +121,40 @@ def halved(z: Array) -> Array:
     return jnp.where(squares > 0, 0.5 * z / jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
 
 
-def _nearest(clips: Array, present: Array, metric: Metric, wanted: int) -> tuple[Array, Array]:
+def _pairs(present: Array) -> Array:
+    """(n, n) bool, which are two different references."""
+    return present[:, None] & present[None, :] & ~jnp.eye(len(present), dtype=bool)
+
+
+def _typical(clips: Array, present: Array, target: Array, metric: Metric, n_neighbours: int) -> Array:
+    """(n,) of each reference's domain, the median of what its references, each left out in turn, score."""
+    pairs = _pairs(present)
+
+    def median(of: Array, pairs: Array) -> Array:
+        near, _ = _nearest(clips, pairs, metric, n_neighbours)
+        own, some = _mean(near, jnp.isfinite(near)), of & jnp.isfinite(near[:, 0])
+        ordered, last = jnp.sort(jnp.where(some, own, jnp.inf)), some.sum() - 1
+        found = (ordered[last // 2] + ordered[(last + 1) // 2]) / 2
+        return jnp.where(last >= 0, found, 0)
+
+    everyone = median(present, pairs)
+    least = jnp.maximum(LEAST_SPACE * everyone, 1e-6)
+
+    def of_domain(members: Array) -> Array:
+        own = median(members, pairs & members[:, None] & members[None, :])
+        return jnp.where(members.sum() > 1, jnp.maximum(own, least), jnp.where(everyone > 0, everyone, 1))
+
+    return jnp.where(target, of_domain(present & target), of_domain(present & ~target))
+
+
+def _nearest(clips: Array, pairs: Array, metric: Metric, wanted: int) -> tuple[Array, Array]:
     """(n, m) ascending distances of each clip to its nearest others, inf where there are fewer, and (n, m) which.
+
+    Args:
+        clips: (n, d) float, placed.
+        pairs: (n, n) bool, which of the others each is compared with.
+        metric: static.
+        wanted: m, where there are as many clips; static.
 
     A product finds them; the distances are those of differences, which keep their digits where a clip is there almost
     twice.
@@ -122,8 +162,7 @@ def _nearest(clips: Array, present: Array, metric: Metric, wanted: int) -> tuple
     squares = jnp.sum(clips**2, axis=1)
     product = jnp.matmul(clips, clips.T, precision=Precision.HIGHEST)
     apart = squares[:, None] + squares[None, :] - 2 * product
-    other = present[:, None] & present[None, :] & ~jnp.eye(len(clips), dtype=bool)
-    found, who = jax.lax.top_k(jnp.where(other, -apart, -jnp.inf), min(wanted, len(clips)))
+    found, who = jax.lax.top_k(jnp.where(pairs, -apart, -jnp.inf), min(wanted, len(clips)))
     exact = jax.lax.map(lambda chosen: jnp.sum((clips - clips[chosen]) ** 2, axis=1), who.T).T
     near = jnp.where(found > -jnp.inf, distance(exact, metric), jnp.inf)
     order = jnp.argsort(near, axis=1)

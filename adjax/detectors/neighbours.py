@@ -33,7 +33,8 @@ class NeighboursConfig:
     Attributes:
         metric: D, of two clips: "euclidean", the root mean square of their differences over the columns, or
             "cosine", (1 - cos) / 2 of the angle that they have seen from the centre of the type.
-        rescale: how D is measured by the space around each reference: "none", by "ratio" or by "variance".
+        rescale: how D is measured by the space around each reference: "none", by "ratio" or by "variance"; or by what
+            is usual in the reference's "domain", source or target.
         n_neighbours: the score is the mean of that many smallest (rescaled) distances.
         n_local: K, of the space around a reference; where there are fewer references, all of them.
         marginals: columns are made "normal" first, or only centred and scaled: "linear".
@@ -50,8 +51,8 @@ class NeighboursHyper(NamedTuple):
     """Traced settings.
 
     Attributes:
-        density: in [0, 1], how much of the space around a reference counts: D / b^density, or D - density * alpha * b;
-            0 is rescale "none".
+        density: in [0, 1], how much of the space around a reference (or of what is usual in its domain) counts:
+            D / b^density, or D - density * alpha * b; 0 is rescale "none".
         mates: >= 0, as many clips the deviation within all machines of the type counts in a machine's own.
     """
 
@@ -99,7 +100,8 @@ def make_neighbours(
         mates = jnp.asarray(hyper.mates, rows.dtype)
         marginals, _ = fit_marginals(rows, present, mates, shape=config.marginals)
         middle = _middle(marginals.centre, present)
-        return _banks(config, hyper, marginals, rows, present, middle, least_clips(config))
+        domain = _domains(training)
+        return _banks(config, hyper, marginals, rows, present, domain, middle, least_clips(config))
 
     def score(params: Bank, machine: Array, rows: Array, weight: Array) -> Array:
         own = jax.tree.map(lambda leaf: leaf[machine], params)
@@ -132,7 +134,13 @@ def adapt_neighbours(
     centres = jnp.concatenate([theirs.centre, marginals.centre])
     middle = _middle(centres, jnp.concatenate([present.any(axis=1), own.any(axis=1)])[:, None])
     # One clip will do for a machine that has no more: the distance to it is then measured by nothing.
-    return _banks(config, hyper, marginals, here, own, middle, config.n_neighbours)
+    return _banks(config, hyper, marginals, here, own, _domains(new), middle, config.n_neighbours)
+
+
+def _domains(training: Training) -> Array:
+    """(n_machines, n) float, the domain of each machine's rows."""
+    domain = training.domain[training.clip].astype(training.rows.dtype)
+    return by_machine(training._replace(rows=domain[:, None]))[0][:, :, 0]
 
 
 def _middle(centre: Array, present: Array) -> Array:
@@ -147,6 +155,7 @@ def _banks(
     marginals: Marginals,
     rows: Array,
     present: Array,
+    domain: Array,
     middle: Array,
     least: int,
 ) -> tuple[Bank, FitInfo]:
@@ -161,7 +170,7 @@ def _banks(
     clips = jax.lax.map(place, (marginals, rows, origin))
     density = jnp.asarray(hyper.density, rows.dtype)
 
-    def measured(own: tuple[Array, Array]) -> References:
+    def measured(own: tuple[Array, Array, Array]) -> References:
         return make_references(
             own[0],
             own[1],
@@ -170,9 +179,10 @@ def _banks(
             rescale=config.rescale,
             n_neighbours=config.n_neighbours,
             n_local=config.n_local,
+            domain=own[2],
         )
 
-    references = map_clips(measured, (clips, present), batch_size=MACHINES_AT_ONCE)
+    references = map_clips(measured, (clips, present, domain), batch_size=MACHINES_AT_ONCE)
     bank = Bank(marginals, origin, references)
     good = jnp.all(jnp.isfinite(rows)) & _in_range(hyper)
     good &= (present.sum(axis=1) >= least) & (marginals.factor > 0).any(axis=1)

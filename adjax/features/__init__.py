@@ -3,6 +3,7 @@
 Arrays are time-major, (n_frames, n_features): the transpose of librosa's.
 """
 
+from adjax.features.alignment import coral, mixup, shift, smote, whiten
 from adjax.features.context import stack_frames
 from adjax.features.framing import frame, frame_weights, get_window, n_frames
 from adjax.features.mel import (
@@ -31,6 +32,7 @@ __all__ = [
     "VIEWS",
     "Standardizer",
     "clip_views",
+    "coral",
     "delta",
     "envelope_spectrum",
     "fit_standardizer",
@@ -47,12 +49,15 @@ __all__ = [
     "mel_spectrogram",
     "mel_to_hz",
     "mfcc",
+    "mixup",
     "modulation_pool",
     "moment_pool",
     "n_frames",
     "normalize_clip",
     "pcen",
     "percentile_pool",
+    "shift",
+    "smote",
     "spectrogram",
     "stack_frames",
     "standardize",
@@ -60,4 +65,5 @@ __all__ = [
     "stft",
     "to_decibels",
     "unstandardize",
+    "whiten",
 ]

@@ -20,7 +20,7 @@ from adjax.detectors.kinds import kind_of
 from adjax.features.normalize import Standardizer
 from adjax.model.extraction import ClipFeatures
 from adjax.model.lanes import domain_of_clips
-from adjax.model.lift import make_detector, members_of
+from adjax.model.lift import make_detector, members_of, window_starts
 from adjax.model.scopes import scopes_of, units_of
 from adjax.model.score import DetectorParams, parameters_of, parts_of_clips
 from adjax.model.spec import DetectorSpec
@@ -100,7 +100,7 @@ def adapt_lanes(
         For each lane the numbers of the machine alone, and (n_lanes,) how it ended.
     """
     alone = training_of(new, [new.clips[0].machine])
-    weights = np.stack([alone.weight * ~lane[alone.clip] for lane in left_out]).astype(np.float32)
+    weights = np.stack([alone.weight * ~lane[alone.clip] for lane in left_out])
     return _made(source, source.lender, alone, weights)
 
 
@@ -187,6 +187,9 @@ def _made(
     """For each lane of weights (n_lanes, n_rows) the new machine's numbers, and how it ended."""
     kind, spec = kind_of(source.spec.kind), source.spec
     assert kind.adapt is not None
+    n_context = getattr(spec.make(), "n_context", 1)
+    lender = lender._replace(weight=window_starts(lender.clip, lender.weight, n_context))
+    weights = np.stack([window_starts(new.clip, own, n_context) for own in weights]).astype(np.float32)
     standardizers: list[Standardizer | None] = [None] * len(weights)
     if source.standardizer is None and kind.engine is None and kind.fit_all is None:
         same = np.minimum(np.arange(power_of_two(len(weights))), len(weights) - 1)  # few shapes, too

@@ -16,7 +16,11 @@ from adjax.types import CONVERGED, NOT_FINITE, SettingsError, Training
 
 D = 6
 MACHINE = np.repeat([0, 1], [5, 11]).astype(np.int32)
-CONFIGS = [NeighboursConfig(), NeighboursConfig("cosine", "variance", n_neighbours=2)]
+CONFIGS = [
+    NeighboursConfig(),
+    NeighboursConfig("cosine", "variance", n_neighbours=2),
+    NeighboursConfig(rescale="domain"),
+]
 
 
 def rows_of(n: int = 16, seed: int = 0) -> np.ndarray:
@@ -174,3 +178,61 @@ def test_one_program_for_all_numbers() -> None:
     for i in range(2):
         alone, _ = fit(CONFIGS[0], train, NeighboursHyper(*(float(leaf[i]) for leaf in hyper)))
         jax.tree.map(lambda a, b, i=i: assert_allclose(a[i], b, rtol=1e-4, atol=1e-5), lanes, alone)
+
+
+def domain_scores(train: Training, test: np.ndarray, rescale: Any = "domain") -> np.ndarray:
+    """(n,) of clips of the one machine."""
+    config = NeighboursConfig(rescale=rescale, marginals="linear")
+    params, info = fit(config, train)
+    assert_array_equal(info.status, CONVERGED)
+    return np.asarray(compiled(config)[1](params, jnp.zeros(len(test), jnp.int32), jnp.asarray(test)))
+
+
+def two_domains() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of a dense source and a sparse target, their domains, and test rows of the target."""
+    rng = np.random.default_rng(0)
+    domain = np.repeat([0, 1], [30, 7]).astype(np.int32)
+    rows = rng.normal(size=(37, D)) * np.where(domain, 4, 0.5)[:, None] + 10 * domain[:, None]
+    test = 10 + 4 * rng.normal(size=(20, D))
+    return rows.astype(np.float32), domain, test.astype(np.float32)
+
+
+def test_each_domains_distance_is_measured_by_its_own_median() -> None:
+    """The smaller of two nearest distances, each over the median of its domain's clips left out in turn."""
+    rows, domain, test = two_domains()
+    train = training(rows, machine=np.zeros(37, np.int32))._replace(domain=jnp.asarray(domain))
+    found = domain_scores(train, test)
+    scale = np.sqrt(((rows - rows.mean(0)) ** 2).sum(0) / 36)
+    z, t = rows / scale, test / scale
+    expected = []
+    for d in (0, 1):
+        own = z[domain == d]
+        between = np.sqrt(np.mean((own[:, None] - own[None]) ** 2, axis=2)) + np.diag(
+            np.full(len(own), np.inf)
+        )
+        median = np.median(between.min(axis=1))
+        expected.append(np.sqrt(np.mean((t[:, None] - own[None]) ** 2, axis=2)).min(axis=1) / median)
+    assert_allclose(found, np.log(np.min(expected, axis=0)), rtol=1e-3, atol=1e-3)
+    # A normal clip of the sparse domain is no farther than one of the dense domain.
+    held_out = np.random.default_rng(9).normal(size=(20, D)).astype(np.float32) * 0.5
+    plain = domain_scores(train, test, "none") - domain_scores(train, held_out, "none").mean()
+    assert np.abs((found - domain_scores(train, held_out)).mean()) < 0.5 < plain.mean()
+
+
+def test_of_one_domain_a_constant_changes() -> None:
+    rows, _, test = two_domains()
+    for domain in (0, 1):
+        train = training(rows, machine=np.zeros(37, np.int32))
+        train = train._replace(domain=jnp.full(37, domain, jnp.int32))
+        apart = domain_scores(train, test) - domain_scores(train, test, "none")
+        assert_allclose(apart, np.full(20, apart[0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("n_target", [1, 2])
+def test_a_domain_of_few_clips_has_finite_scores(n_target: int) -> None:
+    """One has no distance to measure by, and takes that of all; two copies of one lie no nearer than is usual."""
+    rows, domain, test = two_domains()
+    kept = np.append(np.arange(30), np.full(n_target, 31))
+    train = training(rows[kept], machine=np.zeros(len(kept), np.int32))
+    found = domain_scores(train._replace(domain=jnp.asarray(domain[kept])), test)
+    assert np.isfinite(found).all()

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from adjax.detectors.autoencoder.adapt import adapt
 from adjax.detectors.autoencoder.config import RECIPES, AutoencoderConfig, AutoencoderHyper, in_training
 from adjax.detectors.autoencoder.detector import make_autoencoder
 from adjax.detectors.autoencoder.lanes import OnEpoch
@@ -107,6 +108,7 @@ KIND = Kind(
     widen=_widen,
     group=in_training,  # a bottleneck is masked down from the widest
     narrow=_narrow,
+    adapt=adapt,
     n_floats=_n_floats,
     max_lanes=64,
     remedy="lower learning_rate, or standardize the features",

@@ -41,7 +41,7 @@ class BatchNorm(nnx.Module):
         self.scale, self.bias = nnx.Param(jnp.ones(width, dtype)), nnx.Param(jnp.zeros(width, dtype))
         self.mean, self.var = nnx.BatchStat(jnp.zeros(width, dtype)), nnx.BatchStat(jnp.ones(width, dtype))
 
-    def __call__(self, x: Array, mask: Array | None) -> Array:
+    def __call__(self, x: Array, mask: Array | None, count: Array | None = None) -> Array:
         """Normalise `x` (n, width); see `Autoencoder`."""
         if mask is None:
             mean, centred, var = self.mean[...], x - self.mean[...][None, :], self.var[...]
@@ -53,9 +53,20 @@ class BatchNorm(nnx.Module):
             mean = jnp.matmul(share, x, precision=lax.Precision.HIGHEST)
             centred = x - mean[None, :]
             var = jnp.matmul(share, jnp.square(centred), precision=lax.Precision.HIGHEST)
-            self._follow(mean, var * (n / jnp.maximum(n - 1, 1)) if self.unbiased else var)
+            if count is None:
+                self._follow(mean, var * (n / jnp.maximum(n - 1, 1)) if self.unbiased else var)
+            else:
+                mean, var = self._join(mean, var, n / jnp.maximum(n + count, 1))
+                centred = x - mean[None, :]
         scale = self.scale[...] * lax.rsqrt(var + BATCH_NORM_EPSILON)
         return centred * scale[None, :] + self.bias[...][None, :]
+
+    def _join(self, mean: Array, var: Array, own: Array) -> tuple[Array, Array]:
+        """Of rows of which the share `own` has that mean and variance, and the others the running ones."""
+        apart = mean - self.mean[...]
+        self.var[...] = own * var + (1 - own) * self.var[...] + own * (1 - own) * jnp.square(apart)
+        self.mean[...] += own * apart
+        return self.mean[...], self.var[...]
 
     def _follow(self, mean: Array, var: Array) -> None:
         step = 1 - BATCH_NORM_MOMENTUM
@@ -99,13 +110,16 @@ class Autoencoder(nnx.Module):
             [BatchNorm(width, constants.unbiased_variance, dtype) for width in widths[1:-1]]
         )
 
-    def __call__(self, x: Array, width: Array | int, mask: Array | None = None) -> Array:
+    def __call__(
+        self, x: Array, width: Array | int, mask: Array | None = None, count: Array | None = None
+    ) -> Array:
         """Reconstruct windows.
 
         Args:
             x: (n, n_inputs).
             width: () units of the bottleneck in use. The rest put out 0, hence learn nothing and change nothing.
             mask: (n,) 1 or 0: train on these rows and use their statistics. None: use the running statistics.
+            count: () rows that the running statistics count beside those of `mask`: use, and keep, those of both.
 
         Returns:
             (n, n_outputs).
@@ -114,7 +128,7 @@ class Autoencoder(nnx.Module):
             # BatchNorm takes the bias out again: its gradient is 0. Computed, it would be rounding noise, and Adam,
             # which takes steps of the same length whatever the gradient's scale, would walk on it.
             bias = lax.stop_gradient(self.biases[number][...])
-            x = nnx.relu(norm(self._product(x, number) + bias[None, :], mask))
+            x = nnx.relu(norm(self._product(x, number) + bias[None, :], mask, count))
             if number == len(self.norms) // 2:
                 x = x * (jnp.arange(x.shape[1]) < width)[None, :]
         return self._product(x, len(self.norms)) + self.biases[-1][...][None, :]
@@ -172,6 +186,38 @@ def reconstruct_and_follow(
     """The same while training, under the statistics of the masked rows; also the new running statistics."""
     model = nnx.merge(_graph(config, n_features), *weights, copy=True)  # BatchNorm writes to its own copy
     return model(x, width, mask), nnx.state(model, nnx.BatchStat)
+
+
+def adapt_statistics(
+    config: AutoencoderConfig,
+    weights: Weights,
+    x: Array,
+    target: Array,
+    n_features: int,
+    width: Array | int,
+    mask: Array,
+    count: Array,
+) -> Weights:
+    """The network with the statistics of other inputs.
+
+    Those of BatchNorm, layer after layer (Li et al. 2016, "AdaBN"), and behind them the output's mean: no norm follows
+    the last layer, whose bias knows how loud its old machine was.
+
+    Args:
+        config: static settings.
+        weights: trained.
+        x: (n, n_inputs), finite.
+        target: (n, n_outputs), finite.
+        n_features: columns of a row.
+        width: () units of the bottleneck in use.
+        mask: (n,) 1, or 0 for rows that change nothing.
+        count: () >= 0, inputs that the old statistics count beside these.
+    """
+    model = nnx.merge(_graph(config, n_features), *weights, copy=True)
+    residual = target - model(x, width, mask, count)
+    share = mask / jnp.maximum(jnp.sum(mask) + count, 1)
+    model.biases[-1][...] += jnp.matmul(share, residual, precision=lax.Precision.HIGHEST)
+    return Weights(*nnx.split(model, nnx.Param, nnx.BatchStat)[1:])
 
 
 def is_kernel(params: Any) -> Any:

@@ -30,7 +30,12 @@ class AutoencoderParams(NamedTuple):
 
 
 def finish(
-    config: AutoencoderConfig, windows: Windows, lane: Lane, weights: Weights, domain: Array | None = None
+    config: AutoencoderConfig,
+    windows: Windows,
+    lane: Lane,
+    weights: Weights,
+    domain: Array | None = None,
+    source: tuple[Array, Array] | None = None,
 ) -> AutoencoderParams:
     """Turn trained weights into what scores.
 
@@ -41,6 +46,7 @@ def finish(
         weights: the trained network's, of the bottleneck that `in_training` has.
         domain: (n_rows,) int32 in [0, n_domains), of the window that starts at each row; None: all 0. A domain
             without windows takes the covariance of all.
+        source: another's `whitening`, and () how many windows it counts in each domain; None: none.
     """
     width = jnp.asarray(width_of(config, lane.hyper), jnp.int32)
     if config.residual == "mean_square":
@@ -49,6 +55,8 @@ def finish(
     empty = (mass == 0)[:, None, None]
     scatter = jnp.where(empty, jnp.sum(scatter, axis=0)[None], scatter)
     mass = jnp.where(mass == 0, jnp.sum(mass), mass)
+    if source is not None:
+        scatter, mass = scatter + source[1] * jax.vmap(_covariance)(source[0]), mass + source[1]
     covariances = scatter / jnp.maximum(mass - 1, 1)[:, None, None]
     whitening = jax.vmap(_whitening, in_axes=(0, None))(covariances, lane.hyper)
     return AutoencoderParams(cut_weights(config, windows.x.shape[1], weights), width, whitening)
@@ -105,6 +113,13 @@ def _whitening(covariance: Array, hyper: AutoencoderHyper) -> Array:
     ridge = hyper.ridge * jnp.trace(covariance) / k
     chol = jnp.linalg.cholesky(covariance + ridge * jnp.eye(k, dtype=covariance.dtype))
     return lax.linalg.triangular_solve(chol, jnp.eye(k, dtype=covariance.dtype), left_side=True, lower=True)
+
+
+def _covariance(whitening: Array) -> Array:
+    """(k, k) of which this is the `_whitening`, with its ridge."""
+    eye = jnp.eye(len(whitening), dtype=whitening.dtype)
+    factor = lax.linalg.triangular_solve(whitening, eye, left_side=True, lower=True)
+    return _apply(factor, factor)
 
 
 def _apply(matrix: Array, residual: Array) -> Array:

@@ -107,7 +107,12 @@ def init_state(config: AutoencoderConfig, windows: Windows, lane: Lane) -> Train
     key_init, _ = jax.random.split(lane.key)
     x = windows.x
     weights = init_weights(in_training(config), x.shape[1], key_init, width_of(config, lane.hyper), x.dtype)
-    opt_state = _adam(config, lane.hyper).init(weights.params)
+    return state_of(config, weights, lane.hyper)
+
+
+def state_of(config: AutoencoderConfig, weights: Weights, hyper: AutoencoderHyper) -> TrainState:
+    """A training that starts from given weights."""
+    opt_state = _adam(config, hyper).init(weights.params)
     return TrainState(weights, opt_state, jnp.zeros((), jnp.int32), jnp.full((), MAX_ITER, jnp.int32))
 
 

@@ -119,7 +119,7 @@ def start_em(
     active = active_components(config, hyper)
     raised = jnp.array(False)
     if isinstance(start, GmmParams):
-        mixture = _into_frame(kind, start, frame)
+        mixture = into_frame(kind, start, frame)
     else:
         if start is None:
             means, responsibilities = _kmeans(config, frame, key, x, weight, active)
@@ -313,7 +313,8 @@ def out_of_frame(kind: CovarianceType, mixture: Mixture, frame: Frame) -> GmmPar
     return GmmParams(mixture.weights, offsets, covariances, factors, frame.centre)
 
 
-def _into_frame(kind: CovarianceType, params: GmmParams, frame: Frame) -> Mixture:
+def into_frame(kind: CovarianceType, params: GmmParams, frame: Frame) -> Mixture:
+    """The inverse of `out_of_frame`, of a frame that need not be the one that they were fitted in."""
     inverse = frame._replace(scale=1 / frame.scale)
     scaled = as_mixture(kind, out_of_frame(kind, as_mixture(kind, params), inverse))
     means = (params.offsets + (params.centre - frame.centre)[None, :]) / frame.scale[None, :]

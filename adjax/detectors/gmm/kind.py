@@ -14,6 +14,7 @@ from jax import Array
 from threadpoolctl import threadpool_limits
 
 from adjax.batching import on_cpu
+from adjax.detectors.gmm.adapt import adapt
 from adjax.detectors.gmm.config import GmmConfig, GmmHyper, place
 from adjax.detectors.gmm.detector import make_gmm
 from adjax.detectors.gmm.lanes import fit_lanes
@@ -104,6 +105,7 @@ KIND = Kind(
     widen=_widen,
     group=_group,
     narrow=_narrow,
+    adapt=adapt,
     least=_least,
     n_floats=_n_floats,
     remedy="raise reg_covar, or standardize the features",

@@ -17,7 +17,7 @@ from jax import Array
 
 from adjax.detectors.network.config import NetworkConfig, NetworkHyper
 from adjax.detectors.network.detector import Clips, NetworkParams, clips_of, finish, info_of, own_key
-from adjax.detectors.network.network import embed
+from adjax.detectors.network.network import Weights, embed
 from adjax.detectors.network.training import (
     TrainState,
     batch_size_of,
@@ -38,7 +38,7 @@ _plan_step = jax.jit(plan_step, static_argnums=(0, 4))
 _train_step = jax.jit(train_step, static_argnums=0)
 _end_epoch = jax.jit(end_epoch)
 _embed = jax.jit(embed, static_argnums=0)
-_finish = jax.jit(finish, static_argnums=(0, 1))
+finish_here = jax.jit(finish, static_argnums=(0, 1))
 
 
 def fit_all(
@@ -81,7 +81,7 @@ def _fit(
         raise FitError("the network has no clip to train on: add normal clips")
     hyper = jax.tree.map(jnp.float32, hyper)
     key = own_key(key, jnp.asarray(training.seed))
-    waves_of = functools.partial(_waves, config, training.rows, clips)
+    waves_of = functools.partial(waves_of_clips, config, training.rows, clips)
     state = _init(config, key, jnp.asarray(training.seed), hyper, jnp.dtype(jnp.float32))
     losses = np.zeros(0, np.float32)
     done = 0
@@ -104,8 +104,8 @@ def _fit(
             if int(state.status) == NOT_FINITE:
                 losses = np.pad(losses, (0, config.n_epochs - len(losses)), constant_values=np.nan)
                 break
-    vectors, most = _vectors(config, state, clips, waves_of), int(np.bincount(clips.machine).max())
-    params = _finish(config, most, state.weights, vectors, clips, jnp.asarray(training.seed))
+    vectors, most = vectors_of(config, state.weights, clips, waves_of), int(np.bincount(clips.machine).max())
+    params = finish_here(config, most, state.weights, vectors, clips, jnp.asarray(training.seed))
     went_on = (f"went on after epoch {done} of {config.n_epochs}",) if done else ()
     return params, info_of(state, losses[-1], len(training.seed)), losses, (*went_on, *remarks)
 
@@ -134,9 +134,9 @@ def train_epoch(
     return _end_epoch(before, state, total / n_taken)
 
 
-def _vectors(
+def vectors_of(
     config: NetworkConfig,
-    state: TrainState,
+    weights: Weights,
     clips: Clips,
     waves_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> np.ndarray:
@@ -146,12 +146,12 @@ def _vectors(
     for start in range(0, len(taken), _TOGETHER):
         some = taken[start : start + _TOGETHER]
         padded = np.pad(some, (0, _TOGETHER - len(some)), mode="edge")
-        vectors = _embed(config, state.weights, waves_of(padded, np.zeros_like(padded)))
+        vectors = _embed(config, weights, waves_of(padded, np.zeros_like(padded)))
         found[some] = np.asarray(vectors)[: len(some)]
     return found
 
 
-def _waves(
+def waves_of_clips(
     config: NetworkConfig, rows: np.ndarray, clips: Clips, clip: np.ndarray, start: np.ndarray
 ) -> np.ndarray:
     """(n, n_samples) float32 of clips, each from its start on, repeated where it is shorter."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adjax.detectors.network.adapt import adapt
 from adjax.detectors.network.config import NetworkConfig, NetworkHyper
 from adjax.detectors.network.detector import make_network
 from adjax.detectors.network.host import fit_all
@@ -19,6 +20,7 @@ KIND = Kind(
     scales=True,
     calibrate="split",
     fit_all=fit_all,
+    adapt=adapt,
     max_lanes=1,
     remedy="lower learning_rate",
 )
