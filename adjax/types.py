@@ -230,10 +230,10 @@ class Kind(NamedTuple):
             Pure, like a fit, unless the kind has an engine or `fit_all`: then from the host. `params` are those of the
             machines that were fitted together, its mates; `memory`, a `Training`, some of their normal clips; `new`, a
             `Training` of one machine, its clips, of weight 0 those held out; weights are those of the windows that
-            start at each row (`RowDetector.n_context`). The parameters that come back are the new machine's, leaves (1, ...),
-            but for what is `Shared`. A mate whose clips in `memory` all have weight 0
-            lends nothing. What has as much room as its machine has clips ends in zeros, which change nothing. None: a
-            model of this kind cannot be adapted.
+            start at each row (`RowDetector.n_context`). The parameters that come back are the new machine's, leaves
+            (1, ...), but for what is `Shared`. A mate whose clips in `memory` all have weight 0 lends nothing. What has
+            as much room as its machine has clips ends in zeros, which change nothing. None: a model of this kind cannot
+            be adapted.
         for_clips: (config) -> the config for rows that are whole clips, where windows of rows make no sense.
         for_vectors: (config) -> the config for one vector from elsewhere for each clip.
         group: (config) -> what must be equal for lanes to share a compile; each is then the fit that it is alone.

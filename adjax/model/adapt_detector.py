@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import Array
+from threadpoolctl import threadpool_limits
 
 from adjax.detectors.kinds import kind_of
 from adjax.features.normalize import Standardizer
@@ -181,6 +182,7 @@ def _cast(name: MachineId, kept: ClipFeatures, n_clips: int, seed: int) -> tuple
     return kept.at(heard), kept.at(others)
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # LAPACK's threads wait for each other, even for ever
 def _made(
     source: Source, lender: Training, new: Training, weights: np.ndarray
 ) -> tuple[list[DetectorParams], np.ndarray]:
@@ -193,7 +195,12 @@ def _made(
     standardizers: list[Standardizer | None] = [None] * len(weights)
     if source.standardizer is None and kind.engine is None and kind.fit_all is None:
         same = np.minimum(np.arange(power_of_two(len(weights))), len(weights) - 1)  # few shapes, too
-        found, info = _compiled(spec, source.key, source.params, lender, new, weights[same])
+        with threadpool_limits(
+            1, user_api="blas"
+        ):  # LAPACK's threads only wait for each other, even for ever
+            found, info = jax.block_until_ready(
+                _compiled(spec, source.key, source.params, lender, new, weights[same])
+            )
         params = [jax.tree.map(lambda leaf, k=k: np.asarray(leaf[k]), found) for k in range(len(weights))]
         status = np.asarray(info.status)[: len(weights), 0]
     else:
