@@ -226,6 +226,13 @@ class Kind(NamedTuple):
             machines and whose training is long, or its rows too many to copy: for each lane a key and `weight`
             (n_lanes, n_rows); leaves (n_lanes, n_machines, ...), of what is `Shared` (n_lanes, ...).
         widen: (configs) -> the config that serves all of them with one compile; `narrow` tells it which.
+        adapt: (config, hyper, key, params, memory, new) -> (params, FitInfo): one further machine of a fitted model.
+            Pure, like a fit, unless the kind has an engine or `fit_all`: then from the host. `params` are those of the
+            machines that were fitted together, its mates; `memory`, a `Training`, some of their normal clips; `new`, a
+            `Training` of one machine, its clips, of weight 0 those held out. The parameters that come back are the new
+            machine's, leaves (1, ...), but for what is `Shared`. A mate whose clips in `memory` all have weight 0
+            lends nothing. What has as much room as its machine has clips ends in zeros, which change nothing. None: a
+            model of this kind cannot be adapted.
         for_clips: (config) -> the config for rows that are whole clips, where windows of rows make no sense.
         for_vectors: (config) -> the config for one vector from elsewhere for each clip.
         group: (config) -> what must be equal for lanes to share a compile; each is then the fit that it is alone.
@@ -250,6 +257,7 @@ class Kind(NamedTuple):
     recipes: Mapping[str, tuple[Any, Mapping[str, Any]]] = MappingProxyType({})
     engine: Callable[..., Fitted] | None = None
     fit_all: Callable[..., Fitted] | None = None
+    adapt: Callable[..., tuple[Any, FitInfo]] | None = None
     for_clips: Callable[[Any], Any] = lambda config: config
     for_vectors: Callable[[Any], Any] = lambda config: config
     widen: Callable[[Sequence[Any]], Any] = operator.itemgetter(0)

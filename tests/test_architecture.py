@@ -53,7 +53,8 @@ LATE = {
     (
         "adjax.model.model",
         "adjax.model.keep",
-    ): "Model.save is there for people; the room that keeps needs the class"
+    ): "Model.save is there for people; the room that keeps needs the class",
+    ("adjax.model.model", "adjax.model.adapt"): "Model.adapt likewise",
 }
 KIND_NAMES = {"gmm", "autoencoder", "gaussians", "joint", "neighbours", "identity", "network"}
 

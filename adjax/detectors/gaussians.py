@@ -114,10 +114,7 @@ def make_gaussians(
             return fit_groups(config, views, training.weight, machine, own, n_machines=n_machines)
 
         params = map_clips(one, jnp.arange(n_machines))
-        finite = [jnp.isfinite(leaf).reshape(n_machines, -1).all(axis=1) for leaf in jax.tree.leaves(params)]
-        status = jnp.where(jnp.stack(finite).all(axis=0), CONVERGED, NOT_FINITE).astype(jnp.int32)
-        nothing = jnp.full(n_machines, jnp.nan, views.dtype)  # no objective: the formulae are closed
-        return params, FitInfo(nothing, jnp.ones(n_machines, jnp.int32), status)
+        return params, _ended(params, n_machines, views.dtype)
 
     def score(params: tuple[Gaussian, ...], machine: Array, rows: Array, weight: Array) -> Array:
         own = jax.tree.map(lambda leaf: leaf[machine], params)
@@ -126,6 +123,26 @@ def make_gaussians(
 
     assert len(parts_of(config)) == sum(len(group.views) for group in groups)
     return Detector(fit, score, parts_of(config), hyper)
+
+
+def adapt_gaussians(
+    config: GaussiansConfig, hyper: GaussiansHyper, key: Array, params: Any, memory: Training, new: Training
+) -> tuple[Any, FitInfo]:
+    """The Gaussians of one new machine, as the fit of all machines would have them; see `Kind.adapt`."""
+    n_mates = memory.seed.shape[0]
+    views = split_views(config, jnp.concatenate([memory.rows, new.rows]))
+    weight = jnp.concatenate([memory.weight, new.weight])
+    machine = jnp.concatenate([memory.machine[memory.clip], jnp.full(len(new.rows), n_mates, jnp.int32)])
+    own = fit_groups(config, views, weight, machine, jnp.int32(n_mates), n_machines=n_mates + 1)
+    own = jax.tree.map(lambda leaf: leaf[None], own)
+    return own, _ended(own, 1, views.dtype)
+
+
+def _ended(params: Any, n_machines: int, dtype: Any) -> FitInfo:
+    finite = [jnp.isfinite(leaf).reshape(n_machines, -1).all(axis=1) for leaf in jax.tree.leaves(params)]
+    status = jnp.where(jnp.stack(finite).all(axis=0), CONVERGED, NOT_FINITE).astype(jnp.int32)
+    nothing = jnp.full(n_machines, jnp.nan, dtype)  # no objective: the formulae are closed
+    return FitInfo(nothing, jnp.ones(n_machines, jnp.int32), status)
 
 
 def split_views(config: GaussiansConfig, rows: Array) -> Array:
@@ -200,5 +217,6 @@ KIND = Kind(
     make=make_gaussians,
     rows="views",
     scope="type",
+    adapt=adapt_gaussians,
     for_vectors=_for_vectors,
 )

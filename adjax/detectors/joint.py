@@ -82,15 +82,9 @@ def make_joint(config: JointConfig = JointConfig(), hyper: JointHyper = JointHyp
         rows, present = by_machine(training)
         mates, prior = (jnp.asarray(value, rows.dtype) for value in hyper)
         usable = jnp.all(jnp.isfinite(rows)) & (mates >= 0) & (prior >= 0) & jnp.isfinite(mates + prior)
-        marginals = fit_marginals(rows, present, mates, shape=config.marginals)
-        mean, whitening = _gaussians(marginals, rows, present, prior)
-        params = Joint(marginals, mean, whitening)
-        good = usable & present.any(axis=1) & (marginals.factor > 0).any(axis=1)
-        for leaf in jax.tree.leaves(params):
-            good &= jnp.isfinite(leaf).reshape(len(rows), -1).all(axis=1)
-        status = jnp.where(good, CONVERGED, NOT_FINITE).astype(jnp.int32)
-        nothing = jnp.full(len(rows), jnp.nan, rows.dtype)  # no objective: the formulae are closed
-        return params, FitInfo(nothing, jnp.ones(len(rows), jnp.int32), status)
+        marginals, _ = fit_marginals(rows, present, mates, shape=config.marginals)
+        moments = _moments(marginals, rows, present)
+        return _finished(marginals, rows, present, moments, prior, usable)
 
     def score(params: Joint, machine: Array, rows: Array, weight: Array) -> Array:
         own = jax.tree.map(lambda leaf: leaf[machine], params)
@@ -102,49 +96,101 @@ def make_joint(config: JointConfig = JointConfig(), hyper: JointHyper = JointHyp
     return Detector(fit, score, (KIND.name,), hyper)
 
 
-def _gaussians(marginals: Marginals, rows: Array, present: Array, prior: Array) -> tuple[Array, Array]:
-    """(n_machines, d) means and (n_machines, d, d) whitenings: machine after machine, so that few d x d exist."""
+class Moments(NamedTuple):
+    """Deviations of the normal scores from the machines' means: sums, to which another machine can be added.
+
+    Attributes:
+        squares: (d, d) sum of their outer products.
+        fourths: () sum of their squared squared lengths.
+        freedom: () degrees of freedom.
+    """
+
+    squares: Array
+    fourths: Array
+    freedom: Array
+
+
+def _deviations(marginals: Marginals, rows: Array, present: Array) -> tuple[Array, Moments]:
+    """One machine's mean, and the moments of the deviations from it."""
+    n = present.sum().astype(rows.dtype)
+    scores = jnp.where(present[:, None], to_scores(marginals, rows), 0)
+    mean = scores.sum(axis=0) / jnp.maximum(n, 1)
+    z = jnp.where(present[:, None], scores - mean[None], 0)
+    freedom = jnp.maximum(n - 1, 1) * (n > 0)
+    return mean, Moments(times(z.T, z), jnp.sum(jnp.sum(z**2, axis=1) ** 2), freedom)
+
+
+def _moments(marginals: Marginals, rows: Array, present: Array) -> Moments:
+    """Of all machines together: one after the other, so that few d x d exist."""
     d = rows.shape[2]
-    count = present.sum(axis=1).astype(rows.dtype)
-    freedom = jnp.maximum(count - 1, 1) * (count > 0)
 
-    def deviations(own: tuple[Marginals, Array, Array]) -> tuple[Array, Array, Array]:
-        scores = jnp.where(own[2][:, None], to_scores(own[0], own[1]), 0)
-        mean = scores.sum(axis=0) / jnp.maximum(own[2].sum(), 1)
-        z = jnp.where(own[2][:, None], scores - mean[None], 0)
-        return mean, z, jnp.sum(jnp.sum(z**2, axis=1) ** 2)
+    def add(total: Moments, own: Any) -> tuple[Moments, None]:
+        return jax.tree.map(jnp.add, total, _deviations(*own)[1]), None
 
-    def add(total: tuple[Array, Array], own: Any) -> tuple[tuple[Array, Array], None]:
-        _, z, fourth = deviations(own)
-        return (total[0] + times(z.T, z), total[1] + fourth), None
+    zero = jnp.zeros((), rows.dtype)
+    start = Moments(jnp.zeros((d, d), rows.dtype), zero, zero)
+    return jax.lax.scan(add, start, (marginals, rows, present))[0]
 
-    start = (jnp.zeros((d, d), rows.dtype), jnp.zeros((), rows.dtype))
-    each = (marginals, rows, present)
-    (moments, fourths), _ = jax.lax.scan(add, start, each)
-    everyone = jnp.maximum(freedom.sum(), 1)
 
-    def one(own: tuple[Any, Array]) -> tuple[Array, Array]:
-        machine, n = own
-        mean, z, fourth = deviations(machine)
-        share = n / jnp.maximum(n + prior, 1)
-        of_mates, of_own = (1 - share) / everyone, share / jnp.maximum(n, 1)
-        moves = (machine[0].factor > 0).astype(z.dtype)
-        moment = of_mates * moments * moves[:, None] * moves[None, :] + of_own * times(z.T, z)
-        # Ledoit and Wolf's intensity, with weights in place of 1/n: a row of the machine itself has both weights.
-        both = of_own**2 + 2 * of_own * of_mates
-        spread = of_mates**2 * fourths + both * fourth
-        n_effective = 1 / jnp.maximum(of_mates**2 * everyone + both * n, 1e-30)
-        # Columns that are left out are 0 there: neither what the identity is for the others, nor far from it.
-        n_columns = jnp.maximum(jnp.sum(moves), 1)
-        mu, norm = jnp.trace(moment) / n_columns, jnp.sum(moment**2)
-        noise = spread - norm / n_effective
-        intensity = jnp.clip(noise / jnp.maximum(norm - n_columns * mu**2, 1e-12), MIN_SHRINKAGE, 1)
-        # At least 1e-6 on the diagonal: clips that are all alike have no correlation, yet a distance.
-        shrunken = (1 - intensity) * moment + intensity * jnp.maximum(mu, 1e-6) * jnp.eye(d, dtype=z.dtype)
-        factor = jnp.linalg.cholesky(shrunken)
-        return mean, solve_triangular(factor, jnp.eye(d, dtype=z.dtype), lower=True)
+def _finished(
+    marginals: Marginals, rows: Array, present: Array, everyone: Moments, prior: Array, usable: Array
+) -> tuple[Joint, FitInfo]:
+    """The machines' Gaussians, and how their fits ended."""
 
-    return jax.lax.map(one, (each, freedom))
+    def one(own: tuple[Marginals, Array, Array]) -> tuple[Array, Array]:
+        mean, moments = _deviations(*own)
+        return _gaussian(own[0], mean, moments, everyone, prior)
+
+    mean, whitening = jax.lax.map(one, (marginals, rows, present))
+    params = Joint(marginals, mean, whitening)
+    good = usable & present.any(axis=1) & (marginals.factor > 0).any(axis=1)
+    for leaf in jax.tree.leaves(params):
+        good &= jnp.isfinite(leaf).reshape(len(rows), -1).all(axis=1)
+    status = jnp.where(good, CONVERGED, NOT_FINITE).astype(jnp.int32)
+    nothing = jnp.full(len(rows), jnp.nan, rows.dtype)  # no objective: the formulae are closed
+    return params, FitInfo(nothing, jnp.ones(len(rows), jnp.int32), status)
+
+
+def _gaussian(
+    marginals: Marginals, mean: Array, own: Moments, everyone: Moments, prior: Array
+) -> tuple[Array, Array]:
+    """(d,) mean and (d, d) whitening of one machine."""
+    n, total, d = own.freedom, jnp.maximum(everyone.freedom, 1), len(mean)
+    share = n / jnp.maximum(n + prior, 1)
+    of_mates, of_own = (1 - share) / total, share / jnp.maximum(n, 1)
+    moves = (marginals.factor > 0).astype(mean.dtype)
+    moment = of_mates * everyone.squares * moves[:, None] * moves[None, :] + of_own * own.squares
+    # Ledoit and Wolf's intensity, with weights in place of 1/n: a row of the machine itself has both weights.
+    both = of_own**2 + 2 * of_own * of_mates
+    spread = of_mates**2 * everyone.fourths + both * own.fourths
+    n_effective = 1 / jnp.maximum(of_mates**2 * total + both * n, 1e-30)
+    # Columns that are left out are 0 there: neither what the identity is for the others, nor far from it.
+    n_columns = jnp.maximum(jnp.sum(moves), 1)
+    mu, norm = jnp.trace(moment) / n_columns, jnp.sum(moment**2)
+    noise = spread - norm / n_effective
+    intensity = jnp.clip(noise / jnp.maximum(norm - n_columns * mu**2, 1e-12), MIN_SHRINKAGE, 1)
+    # At least 1e-6 on the diagonal: clips that are all alike have no correlation, yet a distance.
+    shrunken = (1 - intensity) * moment + intensity * jnp.maximum(mu, 1e-6) * jnp.eye(d, dtype=mean.dtype)
+    factor = jnp.linalg.cholesky(shrunken)
+    return mean, solve_triangular(factor, jnp.eye(d, dtype=mean.dtype), lower=True)
+
+
+def adapt_joint(
+    config: JointConfig, hyper: JointHyper, key: Array, params: Joint, memory: Training, new: Training
+) -> tuple[Joint, FitInfo]:
+    """The Gaussian of one new machine, as the fit of all machines would have it; see `Kind.adapt`.
+
+    The mates' columns and correlations come from their kept clips; they themselves are not fitted again.
+    """
+    rows, present = by_machine(memory)
+    mates, prior = (jnp.asarray(value, rows.dtype) for value in hyper)
+    marginals, agreed = fit_marginals(rows, present, mates, shape=config.marginals)
+    moments = _moments(marginals, rows, present)
+    rows, present = by_machine(new)
+    usable = jnp.all(jnp.isfinite(rows))
+    marginals, _ = fit_marginals(rows, present, mates, shape=config.marginals, known=agreed)
+    moments = jax.tree.map(jnp.add, moments, _moments(marginals, rows, present))
+    return _finished(marginals, rows, present, moments, prior, usable)
 
 
 KIND = Kind(
@@ -158,4 +204,5 @@ KIND = Kind(
     scope="type",
     recipes={"linear": (JointConfig("linear"), {})},
     least=lambda config: 2,
+    adapt=adapt_joint,
 )

@@ -51,8 +51,7 @@ def fit_gaussian(
         x: (n, d) float, the normal vectors of all machines of the type.
         weight: (n,) float, 1 for the vectors to fit on (or any other number above 0), 0 for those held out or padded,
             which change nothing.
-        machine: (n,) int in [0, n_machines), whose each vector is; every machine needs one of weight 1 or the
-            means of those without are not finite.
+        machine: (n,) int in [0, n_machines), whose each vector is; a machine without one of weight 1 lends nothing.
         own: () int, the machine to fit.
         n_machines: static.
         covariance: "full" as told above; "diag": the machine's own variances and no correlation. Static.
@@ -79,7 +78,7 @@ def fit_gaussian(
     count = member.sum(axis=1)
     means = times(member, x) / count[:, None]
     residual = jnp.where(present, x - means[machine], 0.0)
-    freedom = jnp.maximum(count - 1.0, 1.0)
+    freedom = jnp.maximum(count - 1.0, 1.0) * (count > 0)
     squares = times(member, residual**2)
     mean = offset + means[own]
     if covariance == "diag":

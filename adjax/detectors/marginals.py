@@ -51,17 +51,38 @@ class Marginals(NamedTuple):
     slopes: AnyArray
 
 
-def fit_marginals(rows: Array, present: Array, mates: Any, *, shape: Shape) -> Marginals:
-    """Fit the maps of all machines of a type.
+class Agreed(NamedTuple):
+    """What the machines of a type say together about their columns: sums, to which another machine can be added.
+
+    Attributes:
+        unit: (d,) > 0, in which deviations are squared, so that no square overflows.
+        squares: (d,) sum of the squared deviations within machines, in units.
+        freedom: (d,) degrees of freedom of those.
+        knots: (n, d) ascending, centred and scaled, of all machines together; +inf for one without a clip.
+        clips: () how many they have in all.
+    """
+
+    unit: AnyArray
+    squares: AnyArray
+    freedom: AnyArray
+    knots: AnyArray
+    clips: AnyArray
+
+
+def fit_marginals(
+    rows: Array, present: Array, mates: Any, *, shape: Shape, known: Agreed | None = None
+) -> tuple[Marginals, Agreed]:
+    """Fit the maps of machines of one type.
 
     Args:
         rows: (n_machines, n, d) float, the normal clips of each machine, all of them of finite numbers.
         present: (n_machines, n) bool, which are there; the others are padding.
         mates: () float >= 0, as many clips the deviation within all machines counts in a machine's own.
         shape: "normal" as told above; "linear": centred and scaled alone. Static.
+        known: of further machines of the type, which are not fitted again; None: there are none.
 
     Returns:
-        The maps, every leaf with the leading axis n_machines.
+        The maps, every leaf with the leading axis n_machines; and what all machines agree on, the known ones included.
     """
     count = present.sum(axis=1).astype(rows.dtype)[:, None]
     here = present[:, :, None]
@@ -71,26 +92,36 @@ def fit_marginals(rows: Array, present: Array, mates: Any, *, shape: Shape) -> M
     mean = shifted.sum(axis=1) / jnp.maximum(count, 1)
     centre = first[:, 0] + mean
     residual = jnp.where(here, shifted - mean[:, None], 0)
-    widest = jnp.max(jnp.abs(residual), axis=(0, 1), keepdims=True)
+    widest = jnp.max(jnp.abs(residual), axis=(0, 1))
+    if known is not None:
+        widest = jnp.maximum(widest, jnp.where(known.squares > 0, known.unit, 0))
     unit = jnp.where(widest > 0, widest, 1)  # no square of it overflows, whatever the column's unit
-    squares, freedom = jnp.sum((residual / unit) ** 2, axis=1), jnp.maximum(count - 1, 0)
-    pooled = squares.sum(axis=0) / jnp.maximum(freedom.sum(axis=0), 1)
-    deviation = jnp.sqrt((squares + mates * pooled[None]) / jnp.maximum(freedom + mates, 1)) * unit[0]
+    squares, freedom = jnp.sum((residual / unit[None, None]) ** 2, axis=1), jnp.maximum(count - 1, 0)
+    all_squares, all_freedom = squares.sum(axis=0), jnp.broadcast_to(freedom.sum(axis=0), unit.shape)
+    if known is not None:
+        all_squares, all_freedom = (
+            all_squares + known.squares * (known.unit / unit) ** 2,
+            all_freedom + known.freedom,
+        )
+    pooled = all_squares / jnp.maximum(all_freedom, 1)
+    deviation = jnp.sqrt((squares + mates * pooled[None]) / jnp.maximum(freedom + mates, 1)) * unit[None]
     # What rounding alone can make of a constant is no movement.
     moves = deviation > 4 * jnp.finfo(rows.dtype).eps * jnp.abs(centre)
     factor = jnp.where(moves, 1 / jnp.where(moves, deviation, 1), 0)
     n_machines, _, d = rows.shape
+    total = count.sum() + (0 if known is None else known.clips)
     if shape == "linear":
         nothing = jnp.zeros((n_machines, 0, d), rows.dtype)
-        return Marginals(centre, factor, nothing, nothing, jnp.ones((n_machines, 2, d), rows.dtype))
+        marginals = Marginals(centre, factor, nothing, nothing, jnp.ones((n_machines, 2, d), rows.dtype))
+        return marginals, Agreed(unit, all_squares, all_freedom, nothing[0], total)
 
     def quantiles(own: tuple[Array, Array, Array]) -> Array:
         return _quantiles(own[0] * own[2][None], own[1])
 
     knots = map_clips(quantiles, (residual, present, factor), batch_size=_AT_ONCE)
-    some = jnp.broadcast_to((count > 0)[:, :, None], knots.shape)
-    pool = jnp.sort(jnp.where(some, knots, jnp.inf).reshape(-1, d), axis=0)
-    total, n_pool = count.sum(), some[:, :, 0].sum()
+    pool = jnp.where((count > 0)[:, :, None], knots, jnp.inf).reshape(-1, d)
+    pool = jnp.sort(pool if known is None else jnp.concatenate([known.knots, pool]), axis=0)
+    n_pool = jnp.sum(jnp.isfinite(pool[:, 0]))
 
     def heights(own: tuple[Array, Array]) -> Array:
         at, n = own
@@ -114,7 +145,9 @@ def fit_marginals(rows: Array, present: Array, mates: Any, *, shape: Shape) -> M
         ],
         axis=1,
     )
-    return Marginals(centre, factor, knots, height, slopes)
+    return Marginals(centre, factor, knots, height, slopes), Agreed(
+        unit, all_squares, all_freedom, pool, total
+    )
 
 
 def to_scores(marginals: Marginals, x: Array) -> Array:

@@ -168,5 +168,5 @@ def _search(look: Any, state: State, way: Array) -> State:
 
 
 def logits(found: Multinomial, x: Array) -> Array:
-    """(n_classes,) of one row (d,): the logarithm of each class's share, but for a constant."""
-    return times(found.coefficients, x[:, None])[:, 0] + found.intercepts
+    """(n, n_classes) of rows (n, d): the logarithm of each class's share, but for a constant; 0 of one without rows."""
+    return jnp.where(found.present[None], times(x, found.coefficients.T) + found.intercepts[None], 0)

@@ -93,47 +93,94 @@ def make_neighbours(
         check_number(name, getattr(config, name), low=1, whole=True)
     check_number("density", hyper.density, low=0, high=1)
     check_number("mates", hyper.mates, low=0)
-    space: Any = {"rescale": config.rescale, "n_local": config.n_local}
-    score_by: Any = {"metric": config.metric, "n_neighbours": config.n_neighbours}
 
     def fit(key: Array, training: Training, hyper: NeighboursHyper = hyper) -> tuple[Bank, FitInfo]:
         rows, present = by_machine(training)
-        usable = jnp.all(jnp.isfinite(rows)) & _in_range(hyper)
         mates = jnp.asarray(hyper.mates, rows.dtype)
-        marginals = fit_marginals(rows, present, mates, shape=config.marginals)
-        origin = jnp.zeros_like(marginals.centre)
-        if config.metric == "cosine":
-            some = present.any(axis=1)[:, None]
-            middle = jnp.sum(jnp.where(some, marginals.centre / jnp.maximum(some.sum(), 1), 0), axis=0)
-            origin = (marginals.centre - middle[None, :]) * marginals.factor
-
-        def place(own: tuple[Marginals, Array, Array]) -> Array:
-            return _placed(config, to_scores(own[0], own[1]), own[2])
-
-        clips = jax.lax.map(place, (marginals, rows, origin))
-        density = jnp.asarray(hyper.density, rows.dtype)
-
-        def measured(own: tuple[Array, Array]) -> References:
-            return make_references(own[0], own[1], density, **score_by, **space)
-
-        references = map_clips(measured, (clips, present), batch_size=MACHINES_AT_ONCE)
-        bank = Bank(marginals, origin, references)
-        good = usable & (present.sum(axis=1) >= least_clips(config)) & (marginals.factor > 0).any(axis=1)
-        for leaf in jax.tree.leaves(bank):
-            good &= jnp.isfinite(leaf).reshape(len(rows), -1).all(axis=1)
-        status = jnp.where(good, CONVERGED, NOT_FINITE).astype(jnp.int32)
-        nothing = jnp.full(len(rows), jnp.nan, rows.dtype)  # no objective: nothing is searched
-        return bank, FitInfo(nothing, jnp.ones(len(rows), jnp.int32), status)
+        marginals, _ = fit_marginals(rows, present, mates, shape=config.marginals)
+        middle = _middle(marginals.centre, present)
+        return _banks(config, hyper, marginals, rows, present, middle, least_clips(config))
 
     def score(params: Bank, machine: Array, rows: Array, weight: Array) -> Array:
         own = jax.tree.map(lambda leaf: leaf[machine], params)
         clip = _placed(config, to_scores(own.marginals, rows[:1]), own.origin)
-        value = nearness(own.references, clip[0], **score_by)
+        value = nearness(own.references, clip[0], metric=config.metric, n_neighbours=config.n_neighbours)
         if config.rescale != "variance":
             value = jnp.log(jnp.maximum(value, LEAST))
         return jnp.where(weight[0] > 0, value, jnp.nan)[None]
 
     return Detector(fit, score, (KIND.name,), hyper)
+
+
+def adapt_neighbours(
+    config: NeighboursConfig,
+    hyper: NeighboursHyper,
+    key: Array,
+    params: Bank,
+    memory: Training,
+    new: Training,
+) -> tuple[Bank, FitInfo]:
+    """The bank of one new machine, as the fit of all machines would have it; see `Kind.adapt`.
+
+    Its own clips are the references; what their columns look like they learn from the mates' kept clips, too.
+    """
+    rows, present = by_machine(memory)
+    mates = jnp.asarray(hyper.mates, rows.dtype)
+    theirs, agreed = fit_marginals(rows, present, mates, shape=config.marginals)
+    here, own = by_machine(new)
+    marginals, _ = fit_marginals(here, own, mates, shape=config.marginals, known=agreed)
+    centres = jnp.concatenate([theirs.centre, marginals.centre])
+    middle = _middle(centres, jnp.concatenate([present.any(axis=1), own.any(axis=1)])[:, None])
+    # One clip will do for a machine that has no more: the distance to it is then measured by nothing.
+    return _banks(config, hyper, marginals, here, own, middle, config.n_neighbours)
+
+
+def _middle(centre: Array, present: Array) -> Array:
+    """(d,) mean of the machines' centres."""
+    some = present.any(axis=1)[:, None]
+    return jnp.sum(jnp.where(some, centre / jnp.maximum(some.sum(), 1), 0), axis=0)
+
+
+def _banks(
+    config: NeighboursConfig,
+    hyper: NeighboursHyper,
+    marginals: Marginals,
+    rows: Array,
+    present: Array,
+    middle: Array,
+    least: int,
+) -> tuple[Bank, FitInfo]:
+    """The machines' references, and how their fits ended."""
+    origin = jnp.zeros_like(marginals.centre)
+    if config.metric == "cosine":
+        origin = (marginals.centre - middle[None, :]) * marginals.factor
+
+    def place(own: tuple[Marginals, Array, Array]) -> Array:
+        return _placed(config, to_scores(own[0], own[1]), own[2])
+
+    clips = jax.lax.map(place, (marginals, rows, origin))
+    density = jnp.asarray(hyper.density, rows.dtype)
+
+    def measured(own: tuple[Array, Array]) -> References:
+        return make_references(
+            own[0],
+            own[1],
+            density,
+            metric=config.metric,
+            rescale=config.rescale,
+            n_neighbours=config.n_neighbours,
+            n_local=config.n_local,
+        )
+
+    references = map_clips(measured, (clips, present), batch_size=MACHINES_AT_ONCE)
+    bank = Bank(marginals, origin, references)
+    good = jnp.all(jnp.isfinite(rows)) & _in_range(hyper)
+    good &= (present.sum(axis=1) >= least) & (marginals.factor > 0).any(axis=1)
+    for leaf in jax.tree.leaves(bank):
+        good &= jnp.isfinite(leaf).reshape(len(rows), -1).all(axis=1)
+    status = jnp.where(good, CONVERGED, NOT_FINITE).astype(jnp.int32)
+    nothing = jnp.full(len(rows), jnp.nan, rows.dtype)  # no objective: nothing is searched
+    return bank, FitInfo(nothing, jnp.ones(len(rows), jnp.int32), status)
 
 
 def least_clips(config: NeighboursConfig) -> int:
@@ -163,4 +210,5 @@ KIND = Kind(
     scales=True,
     scope="type",
     least=least_clips,
+    adapt=adapt_neighbours,
 )

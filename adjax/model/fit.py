@@ -15,6 +15,7 @@ from adjax.model.extraction import ClipFeatures
 from adjax.model.fit_detector import FittedDetector, Watch, fit_detector, folder_of
 from adjax.model.folds import fold_of_clips, held_out_split
 from adjax.model.lanes import Lane
+from adjax.model.memory import remember
 from adjax.model.model import Model
 from adjax.model.record import Record
 from adjax.model.result import HeldOut
@@ -118,7 +119,8 @@ def fit_model(
         },
         profiles=profiles_of(every[0]),
     )
-    return Model(spec, jax.tree.map(np.asarray, params), tuple(machines[i] for i in kept), record)
+    judged = tuple(machines[i] for i in kept)
+    return Model(spec, jax.tree.map(np.asarray, params), judged, record, remember(spec, every, judged))
 
 
 def _calibrate(

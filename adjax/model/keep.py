@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from adjax.features.normalize import Standardizer
+from adjax.model import memory as memories
 from adjax.model import record as records
 from adjax.model import spec_json
 from adjax.model.calibration import Calibration
 from adjax.model.card import model_card
 from adjax.model.evidence import N_KNOTS, Evidence
+from adjax.model.extraction import ClipFeatures
 from adjax.model.model import Model
 from adjax.model.score import DetectorParams, ModelParams
 from adjax.model.spec import DetectorSpec, ModelSpec
@@ -25,6 +27,7 @@ from adjax.types import Detector, MachineId, SettingsError, StoreError, Training
 
 FORMAT = 2  # of the folder; raised when an older adjax could not read it
 CARD = "README.md"
+MEMORY = "memory"
 _ROWS = 8  # of the abstract training that tells the shapes
 
 
@@ -42,7 +45,11 @@ def save_model(model: Model, folder: Path | str) -> Path:
         "shapes": _shapes(model),
         "record": records.to_json(model.record),
     }
-    save_arrays(folder, model.params, settings, {CARD: model_card(model)})
+    more = {}
+    if model.memory:
+        settings["memory"] = memories.to_json(model.memory, model.machines)
+        more[MEMORY] = memories.arrays_of(model.memory)
+    save_arrays(folder, model.params, settings, {CARD: model_card(model)}, more)
     return folder
 
 
@@ -71,7 +78,11 @@ def load_model(folder: Path | str) -> Model:
             raise SettingsError("fusion='fisher' has another meaning since format 2")
         machines = tuple(MachineId(*machine) for machine in settings["machines"])
         params = load_arrays(folder, _template(spec, settings["shapes"], len(machines)))
-        return Model(spec, params, machines, records.from_json(settings["record"]))
+        memory: tuple[ClipFeatures, ...] = ()
+        if (kept := settings.get("memory")) is not None:
+            arrays = load_arrays(folder, memories.template_of(kept), name=MEMORY)
+            memory = memories.from_json(kept, arrays, machines)
+        return Model(spec, params, machines, records.from_json(settings["record"]), memory)
     except (SettingsError, KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"{folder}: its settings cannot be used ({error}); take a sound copy, or train it anew"

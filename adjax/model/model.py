@@ -11,6 +11,7 @@ import numpy as np
 
 from adjax.data.clips import Clip, first_of
 from adjax.data.descriptors import ClipInfo
+from adjax.data.recordings import group_clips
 from adjax.model.comparable import Flag, comparable, compare
 from adjax.model.extraction import ClipFeatures
 from adjax.model.inputs import gather
@@ -34,12 +35,15 @@ class Model:
         params: its numbers, NumPy arrays with the machine axis first.
         machines: their names, in the order of that axis.
         record: how it came to be.
+        memory: normal clips that it was fitted to, for each detector, by which it can be adapted to other machines (see
+            `adjax.model.memory`); (): it cannot.
     """
 
     spec: ModelSpec
     params: ModelParams
     machines: tuple[MachineId, ...]
     record: Record
+    memory: tuple[ClipFeatures, ...] = ()
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -163,6 +167,40 @@ class Model:
         )
         result = self.score_features(features)
         return replace(result, failures=(*strangers, *result.failures))
+
+    def adapt(
+        self,
+        what: Any,
+        *,
+        machine: Any = None,
+        sr: int | None = None,
+        group: Any = None,
+        cache: Path | None = None,
+    ) -> Model:
+        """The model with further machines, from a few normal clips of each; see `adjax.model.adapt.adapt_model`.
+
+        Args:
+            what: normal clips, as for `adjax.fit`.
+            machine: whose clips these are, such as "pump/left": a name, or one for each clip. None: what a folder's
+                layout or a table says.
+            sr: rate of arrays in Hz; None: the model's.
+            group: (n_clips,) int, clips of one recording or session, or a regular expression that finds its name in a
+                path. None: by folders and names, where those tell.
+            cache: of features, see `extract`.
+
+        Raises:
+            SettingsError: input that the model does not take, or a model that cannot be adapted.
+            DataError: there are no recordings, or a table cannot be used.
+            FitError: not one machine can be adapted.
+        """
+        from adjax.model.adapt import adapt_model  # it needs this class
+
+        features, errors = gather(self.spec, what, machine=machine, sr=sr, cache=cache)
+        if group is None or isinstance(group, str):
+            group = group_clips(features[0].clips.clips, pattern=group).group
+        adapted = adapt_model(self, features, group=group)
+        failures = (*errors, *adapted.record.failures)
+        return replace(adapted, record=replace(adapted.record, failures=failures))
 
     def save(self, folder: Path | str) -> Path:
         """Keep the model in a folder; see `adjax.model.keep.save_model`."""

@@ -47,6 +47,11 @@ class ModelParams(NamedTuple):
     calibration: Calibration
 
 
+def parameters_of(own: DetectorParams, index: Any) -> Any:
+    """Of some machines, whichever models judge them."""
+    return of_machines(own.params, own.model[index])
+
+
 def score_clip(
     spec: ModelSpec, params: ModelParams, machine: Array, samples: Array, n_valid: Array
 ) -> ClipScore:

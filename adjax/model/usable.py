@@ -18,7 +18,12 @@ NOT_FINITE_FEATURES = "its features are not finite: scale the samples to [-1, 1]
 
 
 def usable_clips(
-    spec: ModelSpec, every: list[ClipFeatures], group: np.ndarray, failures: list[AdjaxError]
+    spec: ModelSpec,
+    every: list[ClipFeatures],
+    group: np.ndarray,
+    failures: list[AdjaxError],
+    *,
+    least: int | None = None,
 ) -> tuple[list[ClipFeatures], np.ndarray, dict[MachineId, TrainingFindings]]:
     """The clips to fit to, machine after machine; what cannot be used is added to `failures`.
 
@@ -27,6 +32,7 @@ def usable_clips(
         every: features of the same clips, one for each detector.
         group: (n_clips,) int, see `fit_model`.
         failures: grows.
+        least: clips that a machine must have; None: what the calibration needs.
 
     Returns:
         Features and groups of the usable clips, and what is odd about the recordings of each machine.
@@ -35,7 +41,9 @@ def usable_clips(
         FitError: not one machine is left.
     """
     every, group = _finite(every, group, failures)
-    every, group = _enough(spec, every, group, failures)
+    if least is None:
+        least = 1 if spec.calibration == "none" else MIN_CLIPS
+    every, group = _enough(least, every, group, failures)
     findings = look_at(every[0])
     every, group = _without_refused(findings, every, group, failures)
     # One order of machines, so that sums have one order, and the same bits.
@@ -120,11 +128,10 @@ def not_finite(features: ClipFeatures) -> list[int]:
 
 
 def _enough(
-    spec: ModelSpec, every: list[ClipFeatures], group: np.ndarray, failures: list[AdjaxError]
+    least: int, every: list[ClipFeatures], group: np.ndarray, failures: list[AdjaxError]
 ) -> tuple[list[ClipFeatures], np.ndarray]:
     """Without the machines that have too few clips; they lend nothing to others either."""
     clips = every[0].clips
-    least = 1 if spec.calibration == "none" else MIN_CLIPS
     counts: dict[MachineId, int] = {}
     for clip in clips:
         counts[clip.machine] = counts.get(clip.machine, 0) + 1

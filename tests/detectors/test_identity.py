@@ -9,10 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
-from adjax.detectors.identity import IdentityConfig, IdentityHyper, fit_columns, make_identity, squash
+from adjax.detectors.identity import (
+    IdentityConfig,
+    IdentityHyper,
+    adapt_identity,
+    fit_columns,
+    make_identity,
+    squash,
+)
 from adjax.types import CONVERGED, MAX_ITER, NOT_FINITE, SettingsError, Training
 
 N, D, N_MACHINES = 60, 12, 3
@@ -48,7 +54,7 @@ def score_of(own: Training, machine: Any, x: Any) -> np.ndarray:
     return np.asarray(scores(params, machine, x))
 
 
-def test_the_score_is_the_log_odds_against_the_own_machine() -> None:
+def test_the_score_is_the_distance_from_the_prototype_in_the_logits() -> None:
     x, machine = rows_of()
     new, _ = rows_of(1)
     # As told: centred on the machines' means, divided by the spread within machines, squashed; scikit-learn's defaults.
@@ -59,11 +65,41 @@ def test_the_score_is_the_log_odds_against_the_own_machine() -> None:
     columns = fit_columns(jnp.asarray(x), jnp.asarray(machine), jnp.ones(N), N_MACHINES)
     assert_allclose(squash(columns, jnp.asarray(x)), scaled, atol=1e-4)
     peer = LogisticRegression(tol=1e-9, max_iter=10_000).fit(scaled, machine)
-    logits = peer.decision_function(new_scaled)
-    expected = [logsumexp(np.delete(row, m)) - row[m] for row, m in zip(logits, machine, strict=True)]
+    logits = peer.decision_function(scaled)
+    means = np.stack([logits[machine == m].mean(axis=0) for m in range(N_MACHINES)])
+    scatters = [(N // N_MACHINES - 1) * np.cov(logits[machine == m].T) for m in range(N_MACHINES)]
+    common = sum(scatters) / (N - N_MACHINES)
+    expected = []
+    for row, m in zip(peer.decision_function(new_scaled), machine, strict=True):
+        total = (scatters[m] + 64 * common) / (N // N_MACHINES - 1 + 64)
+        total += 1e-2 * np.trace(total) / N_MACHINES * np.eye(N_MACHINES)
+        expected.append(np.log((row - means[m]) @ np.linalg.solve(total, row - means[m]) / N_MACHINES))
     found = score_of(training(x, machine), machine, new)
     assert_allclose(found, expected, atol=5e-3)
-    assert_array_equal(np.argsort(found), np.argsort(expected))
+
+
+def test_a_new_machine_gets_a_prototype_in_the_logits_of_the_others() -> None:
+    x, machine = rows_of()
+    known, new = machine > 0, machine == 0
+    params, _ = fit(training(x[known], machine[known] - 1, n_machines=2))
+    weight = np.ones(new.sum(), np.float32)
+    weight[:2] = 0
+    odd = x[new].copy()
+    odd[:2] = np.nan
+    memory = training(x[known], machine[known] - 1, n_machines=2)
+
+    @jax.jit
+    def adapt(own: Training) -> Any:
+        return adapt_identity(IdentityConfig(), IdentityHyper(), jax.random.key(0), params, memory, own)
+
+    found, info = adapt(training(odd, machine[new], weight, n_machines=1))
+    assert_array_equal(info.status, [CONVERGED])
+    inert, _ = adapt(training(x[new][2:], machine[new][2:], n_machines=1))
+    jax.tree.map(lambda a, b: assert_allclose(a, b, atol=1e-5), found, inert)
+    clips = scores(found, machine, x)
+    assert np.mean(clips[new]) < np.mean(clips[known])
+    # The mates keep their numbers.
+    jax.tree.map(assert_array_equal, found.common.value, params.common.value)
 
 
 def test_the_unit_of_a_column_and_constant_columns_change_nothing() -> None:
@@ -139,7 +175,7 @@ def test_statuses() -> None:
 def test_explanations_have_gradients_everywhere() -> None:
     x, machine = rows_of()
     params, _ = fit(training(x, machine))
-    centre = params.common.of(0)[0].centre
+    centre = params.common.of(0).columns.centre
     for row in (x[0], centre):
         slope = jax.grad(lambda r: DETECTOR.score(params, 1, r[None], jnp.ones(1))[0])(jnp.asarray(row))
         assert np.isfinite(slope).all()
@@ -153,6 +189,7 @@ def test_explanations_have_gradients_everywhere() -> None:
         (IdentityConfig(max_iter=0), IdentityHyper(), "max_iter"),
         (IdentityConfig(), IdentityHyper(C=0.0), "C"),
         (IdentityConfig(), IdentityHyper(C=np.nan), "C"),
+        (IdentityConfig(), IdentityHyper(mates=-1.0), "mates"),
     ],
 )
 def test_settings_out_of_range(config: IdentityConfig, hyper: IdentityHyper, named: str) -> None:

@@ -22,7 +22,7 @@ def fit(*machines: np.ndarray, mates: float = 8.0, shape: str = "normal", room: 
     present = np.zeros((len(machines), most), bool)
     for m, own in enumerate(machines):
         rows[m, : len(own)], present[m, : len(own)] = own, True
-    return FIT(jnp.asarray(rows), jnp.asarray(present), mates, shape=shape)
+    return FIT(jnp.asarray(rows), jnp.asarray(present), mates, shape=shape)[0]
 
 
 def of(maps: Marginals, machine: int) -> Marginals:

@@ -44,7 +44,7 @@ def test_parity_with_scikit_learn(shape: tuple[int, int, int], c: float) -> None
     assert_allclose(float(info.objective), best, rtol=1e-4)
     own = objective(x, owner, np.asarray(found.coefficients, float), np.asarray(found.intercepts, float), c)
     assert_allclose(own, best, rtol=1e-5)
-    mine = np.asarray(jax.vmap(logits, (None, 0))(found, x))
+    mine = np.asarray(logits(found, x))
     assert_allclose(jax.nn.softmax(mine, axis=1), peer.predict_proba(x), atol=1e-3)
     for k in range(shape[2]):  # the order of the score
         own_odds, theirs = (
@@ -60,7 +60,7 @@ def test_two_classes_are_those_of_scikit_learn_at_twice_its_c() -> None:
     found, info = fit(x, owner, np.ones(len(x), np.float32), 1.0, n_classes=2, max_iter=50)
     assert int(info.status) == CONVERGED
     peer = LogisticRegression(C=2.0, tol=1e-9, max_iter=20_000).fit(x.astype(float), owner)
-    share = jax.nn.softmax(jax.vmap(logits, (None, 0))(found, x), axis=1)
+    share = jax.nn.softmax(logits(found, x), axis=1)
     assert_allclose(share, peer.predict_proba(x), atol=1e-3)
 
 

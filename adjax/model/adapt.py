@@ -1,0 +1,203 @@
+"""Adapt a kept model to machines that it has not heard: from a few normal clips each, and what it knows of their mates.
+
+Nothing that the model knows is fitted again: its machines keep their numbers, their scores and their p-values. A new
+machine gets what its kind can make of few clips (`Kind.adapt`), which moves by itself from what the mates agree on to
+the machine's own as its clips grow in number. So does its calibration: beside its own held-out clips count those of
+mates that have played a machine of so few clips, as STAND_INS clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from adjax.data.clips import count
+from adjax.detectors.kinds import kind_of
+from adjax.model.adapt_detector import Adapted, adapt_detector, mates_of
+from adjax.model.calibration import Calibration, calibrate, no_calibration, tail_p_values
+from adjax.model.extraction import ClipFeatures
+from adjax.model.fit import APART
+from adjax.model.folds import fold_of_clips
+from adjax.model.joining import calibration_at, with_machine, without_machine
+from adjax.model.model import Model
+from adjax.model.record import Record
+from adjax.model.result import Fit, HeldOut
+from adjax.model.spec import ModelSpec
+from adjax.model.usable import profiles_of, usable_clips
+from adjax.model.vectors import align
+from adjax.types import NOT_FINITE, AdjaxError, FitError, MachineId, SettingsError
+
+STAND_INS = 16  # as many clips the mates' count beside a machine's own
+
+
+def adapt_model(
+    model: Model, new: ClipFeatures | Sequence[ClipFeatures], *, group: np.ndarray | None = None
+) -> Model:
+    """The model with further machines, on the host.
+
+    A machine that the model has heard before is heard anew: the new clips are its own from now on, and what it was is
+    its mate. A machine that cannot be adapted is not in the model: its `FitError` is in the record, and the others go
+    on.
+
+    Args:
+        model: a model that remembers clips; see `adjax.model.memory`.
+        new: features of normal clips, in recording order: one for all detectors, or one for each.
+        group: (n_clips,) int, see `fit_model`.
+
+    Raises:
+        SettingsError: the model remembers nothing, or a kind of it cannot be adapted.
+        DataError: vectors with other columns.
+        FitError: not one machine can be adapted.
+    """
+    spec = check_adaptable(model)
+    every = [new] * len(spec.detectors) if isinstance(new, ClipFeatures) else list(new)
+    every = [align(own, detector) for detector, own in zip(spec.detectors, every, strict=True)]
+    failures: list[AdjaxError] = list(dict.fromkeys(error for own in every for error in own.failures))
+    group = np.arange(len(every[0].clips)) if group is None else np.asarray(group)
+    every, group, findings = usable_clips(spec, every, group, failures, least=1)
+    notes = [note for own in every for note in own.notes]
+    adapted = model
+    for machine in every[0].clips.machines:
+        own = [features.of_machine(machine) for features in every]
+        mine = np.array([clip.machine == machine for clip in every[0].clips])
+        try:
+            adapted, note = _with_machine(model, adapted, machine, own, group[mine])
+        except FitError as error:
+            failures.append(error)
+            continue
+        notes.append(note)
+    if adapted is model:
+        raise FitError(f"not one machine can be adapted: {'; '.join(map(str, failures[:3]))}")
+    old = adapted.record
+    told = {name.label: tuple(map(str, one.findings)) for name, one in findings.items() if one.findings}
+    record = replace(
+        old,
+        failures=(*old.failures, *failures),
+        notes=tuple(dict.fromkeys((*old.notes, *notes))),
+        findings={**old.findings, **told},
+        profiles={**old.profiles, **profiles_of(every[0])},
+        n_clips={**old.n_clips, **Record.of(clips=every[0].clips).n_clips},
+    )
+    return replace(adapted, record=record)
+
+
+def check_adaptable(model: Model) -> ModelSpec:
+    """The specification of a model that can be adapted.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    if not model.memory:
+        raise SettingsError(
+            "this model remembers none of its training clips, so that it cannot be adapted: train it anew"
+        )
+    for own in model.spec.detectors:
+        if kind_of(own.kind).adapt is None:
+            raise SettingsError(f"the {own.kind} cannot be adapted; train a model with the new clips, too")
+        if own.per == "type":
+            raise SettingsError(f"per=type: the {own.kind} has one model for all machines of a type")
+    return model.spec
+
+
+def _with_machine(
+    model: Model, so_far: Model, machine: MachineId, every: Sequence[ClipFeatures], group: np.ndarray
+) -> tuple[Model, str]:
+    """A model with one more machine, and what there is to note about it.
+
+    Args:
+        model: the kept one, to be adapted from.
+        so_far: the one to add to.
+        machine: the new one.
+        every: features of its clips, for each detector.
+        group: of its clips.
+    """
+    spec, n = model.spec, len(group)
+    calibrated = spec.calibration != "none"
+    fold = fold_of_clips(np.zeros(n, np.int64), group, spec.n_folds)
+    lanes = [fold == k for k in np.unique(fold)] if calibrated and fold.max() > 0 else []
+    lanes.append(np.zeros(n, bool))
+    found = [
+        adapt_detector(
+            number, own, spec.seed, params, model.machines, memory, features, lanes, play=calibrated
+        )
+        for number, (own, params, memory, features) in enumerate(
+            zip(spec.detectors, model.params.detectors, model.memory, every, strict=True)
+        )
+    ]
+    for own, one in zip(spec.detectors, found, strict=True):
+        if one.status == NOT_FINITE:
+            raise FitError(
+                f"the {own.kind} of {machine.label} did not stay finite: {kind_of(own.kind).remedy}"
+            )
+    mates = {name for own in spec.detectors for name in mates_of(own, model.machines, machine)}
+    n_mates = len([name for name in mates if name.machine_type == machine.machine_type])
+    note = f"{machine.label} is adapted: {count(n, 'clip')} of its own, beside {count(n_mates, 'machine')} of its type"
+    rate = float(model.params.calibration.false_alarm_rate)
+    held_out: tuple[HeldOut, ...] = ()
+    if calibrated:
+        calibration, scores, usable = calibration_of(spec, found, rate)
+        names = tuple(every[0].clips[i].name for i in usable)
+        apart = tuple(names[i] for i in np.flatnonzero(tail_p_values(scores) < APART / max(len(scores), 1)))
+        held_out = (HeldOut(machine, names, scores, apart),)
+    else:
+        calibration = no_calibration(1, len(model.part_names), rate)
+    fits = tuple(
+        Fit(own.kind, *machine, n, len(features.rows), np.nan, 1, one.status)
+        for own, features, one in zip(spec.detectors, every, found, strict=True)
+    )
+    adapted = with_machine(
+        without_machine(so_far, machine), machine, [one.params for one in found], calibration, every
+    )
+    record = adapted.record
+    record = replace(record, fits=(*record.fits, *fits), held_out=(*record.held_out, *held_out))
+    return replace(adapted, record=record), note
+
+
+def calibration_of(
+    spec: ModelSpec, found: Sequence[Adapted], false_alarm_rate: float
+) -> tuple[Calibration, np.ndarray, list[int]]:
+    """The calibration of one adapted machine.
+
+    Returns:
+        It; the fused scores of the machine's held-out clips; and which of its clips those are.
+
+    Raises:
+        FitError: neither can its clips be left out nor has it mates that could play it.
+    """
+    parts = np.concatenate([one.parts for one in found], axis=1)
+    usable = np.flatnonzero(np.isfinite(parts).all(axis=1)).tolist()
+    played = _together([one.played for one in found])
+    stand_ins = _stand_ins(played)
+    own = np.concatenate([parts[usable], stand_ins.reshape(-1, parts.shape[1])])
+    if len(own) < 2:
+        raise FitError(
+            f"{len(usable)} clips can be left out, and no two machines of the type lend any: give at least 3 normal "
+            "clips"
+        )
+    n_parts = parts.shape[1]
+    detector = np.repeat(np.arange(len(found)), [one.parts.shape[1] for one in found])
+    mates = np.zeros((1 + len(played), n_parts), int)
+    calibration, fused = calibrate([own, *played], mates, spec.fusion, false_alarm_rate, detector)
+    return calibration_at(calibration, slice(0, 1)), fused[0][: len(usable)], usable
+
+
+def _together(played: Sequence[Sequence[tuple[MachineId, np.ndarray]]]) -> list[np.ndarray]:
+    """For each mate that has played for every detector, (n, n_parts) of its clips, all parts beside each other."""
+    names = [name for name, _ in played[0] if all(name in dict(one) for one in played)]
+    found = [np.concatenate([dict(one)[name] for one in played], axis=1) for name in names]
+    return [own[np.isfinite(own).all(axis=1)] for own in found]
+
+
+def _stand_ins(played: Sequence[np.ndarray]) -> np.ndarray:
+    """(STAND_INS, n_parts) clips of the mates, as many of each, from the least to the most anomalous."""
+    if not played:
+        return np.zeros((0, 0), np.float32)
+    chosen = []
+    for number, own in enumerate(played):
+        wanted = len(range(number, STAND_INS, len(played)))
+        order = np.argsort(own.mean(axis=1))
+        places = ((np.arange(wanted) + 0.5) / max(wanted, 1) * len(own)).astype(int)
+        chosen.append(own[order[places]])
+    return np.concatenate(chosen)
