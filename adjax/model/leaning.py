@@ -45,7 +45,7 @@ class Leaning(NamedTuple):
 
     @property
     def unused(self) -> np.ndarray:
-        """(n_columns,) bool: columns that move and do not move the score."""
+        """(n_columns,) bool: columns that move, and do not move the score of normal clips; of others they may."""
         return (self.shares == 0) & ~self.constant
 
 

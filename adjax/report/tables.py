@@ -152,7 +152,7 @@ def leaning_table(found: Sequence[Leaning], *, most: int = 5) -> Table:
         first = [i for i in np.argsort(-own.shares, kind="stable")[:most] if own.shares[i] > 0]
         named = [f"{own.columns[i]} {own.shares[i]:.1%}" for i in first]
         idle = []
-        for why, places in (("constant", own.constant), ("without effect", own.unused)):
+        for why, places in (("constant", own.constant), ("no effect near normal clips", own.unused)):
             if places.any():
                 names = first_of((own.columns[i] for i in np.flatnonzero(places)), 3)
                 idle.append(f"{names} ({why})")

@@ -177,7 +177,7 @@ def test_what_a_machine_leans_on_and_does_without() -> None:
     text = printed(leaning_table([made_leaning(), made_leaning("id_02")]))
     (line,) = [line for line in text.splitlines() if "id_02" in line]
     assert "b$ 70.0%, a\\x1b 30.0%" in line
-    assert "still (constant); idle (without effect)" in line
+    assert "still (constant); idle (no effect near normal clips)" in line
     flat = made_leaning()._replace(shares=np.zeros(4))
     assert "nothing" in printed(leaning_table([flat]))
 
