@@ -90,6 +90,11 @@ def _over_draws(areas: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     return np.concatenate([areas[:1].mean(axis=1), areas[1:][rows, drawn].mean(axis=1)])
 
 
+def areas_of_clips(cell: Cell) -> np.ndarray:
+    """(1 + N_RESAMPLES, n_systems, 2) AUC and pAUC of one machine, in resamples of its clips."""
+    return _areas(cell, "clips")
+
+
 def _areas(cell: Cell, over: Over) -> np.ndarray:
     """(1 + n_resamples, n_systems, 2) of one machine; without resamples where machines are resampled."""
     ranks = [

@@ -9,11 +9,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from adjax.app.console import print_table, say
+from adjax.app.console import MAX_LISTED, print_table, say
 from adjax.model.card import remarks_of, settings_of
 from adjax.model.keep import CARD, load_model, save_model
+from adjax.model.leaning import leanings
 from adjax.model.spec import check_rate
-from adjax.report.tables import fits_table, thresholds_table
+from adjax.report.tables import fits_table, leaning_table, thresholds_table
 from adjax.types import readable
 
 
@@ -42,6 +43,8 @@ def info(command: Info, console: Console) -> None:
     print_table(console, fits_table("Fits", model.record.fits))
     if model.calibrated:
         print_table(console, thresholds_table(model))
+    if leaning := leanings(model, model.memory) if model.memory else ():
+        print_table(console, leaning_table(leaning[:MAX_LISTED]))
     print_table(console, table)
     for remark in remarks_of(model):
         say(console, f"Note: {remark}")

@@ -18,6 +18,7 @@ from adjax.evaluation.metrics import MAX_FPR
 from adjax.features.mel import hz_to_mel, log_mel_spectrogram
 from adjax.features.recipes import FeatureConfig
 from adjax.files import make_folder, whole_file
+from adjax.model.leaning import Leaning
 from adjax.model.result import Result
 
 NORMAL, ANOMALOUS, UNKNOWN = "#2166ac", "#d6604d", "#777777"
@@ -135,6 +136,25 @@ def loss_curves(train: np.ndarray, validation: np.ndarray | None, titles: Sequen
     lines = {"training": Line2D([], [], color=NORMAL), "validation": Line2D([], [], color=ANOMALOUS)}
     shown = list(lines) if validation is not None else ["training"]
     axes[-1].legend([lines[name] for name in shown], shown)
+    return figure
+
+
+def leaning_bars(found: Sequence[Leaning], *, most: int = 10) -> Figure:
+    """The bands or columns that each machine's score leans on most, a panel for each machine.
+
+    Args:
+        found: of some machines, at least one.
+        most: bars of a panel.
+    """
+    figure = Figure(figsize=(4.2 * len(found), 0.28 * most + 1.2), layout="constrained")
+    axes = figure.subplots(1, len(found), squeeze=False, sharex=True)[0]
+    for axis, own in zip(axes, found, strict=True):
+        first = np.argsort(-own.shares, kind="stable")[:most]
+        axis.barh(range(len(first)), own.shares[first], color=NORMAL)
+        names = [plain(own.columns[i]) for i in first]
+        axis.set_yticks(range(len(first)), [f"{name[:40]}…" if len(name) > 41 else name for name in names])
+        axis.invert_yaxis()
+        axis.set(title=plain(own.machine.label), xlabel="share of what moves the score")
     return figure
 
 

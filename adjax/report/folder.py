@@ -15,6 +15,7 @@ from adjax.evaluation.dcase_files import score_file_name, write_results, write_s
 from adjax.evaluation.metrics import arithmetic_mean, domain_means, harmonic_mean, official_score
 from adjax.features.recipes import FeatureConfig
 from adjax.files import csv_table, file_name, make_folder, write_failures, write_json
+from adjax.model.leaning import leanings
 from adjax.model.model import Model
 from adjax.model.record import to_json, versions
 from adjax.model.result import Result
@@ -31,6 +32,7 @@ Writer = Callable[[Iterable[object]], None]  # of a row
 SETTINGS, SCORES, FAILURES = "settings.json", "scores.csv", "failures.csv"
 PARTS, RESULT, REPORT = "parts.csv", "result.csv", "report.json"
 FILES = (SETTINGS, SCORES, FAILURES, PARTS, RESULT, REPORT)  # besides those that machines give their names
+MOST_PANELS = 8  # machines of a figure of bars
 COLUMNS = ("file", "machine_type", "machine_id", "score", "p_value", "decision", "part", "flags")
 
 
@@ -190,7 +192,7 @@ def describe_held_out(model: Model) -> dict[str, Any]:
 def draw_figures(
     place: str, *, model: Model, result: Result, summaries: Mapping[str, Summary]
 ) -> Iterator[Drawing]:
-    """Losses of what trains in epochs; of each type spectrograms, histograms and, with labels, ROC curves.
+    """Losses of what trains in epochs; of each type what its machines lean on, histograms, spectrograms, ROC curves.
 
     Args:
         place: the folder of the model's files below the run's; "" for the run's own.
@@ -215,6 +217,10 @@ def draw_figures(
         losses = np.array([fit.losses for fit in fits]).T
         titles = [fit.machine_id or machine_type for fit in fits]
         yield named(machine_type, "losses", partial(figures.loss_curves, losses, None, titles))
+    leaning = leanings(model, model.memory) if model.memory else ()
+    for machine_type in dict.fromkeys(own.machine.machine_type for own in leaning):
+        some = [own for own in leaning if own.machine.machine_type == machine_type][:MOST_PANELS]
+        yield named(machine_type, "leaning", partial(figures.leaning_bars, some))
     front_end = spec.detectors[0].features
     limits = {name: rows[0][1] for name, rows in model.thresholds([model.false_alarm_rate]).items() if rows}
     for machine_type in result.clips.machine_types:

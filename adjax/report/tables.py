@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from rich.table import Table
 
+from adjax.data.clips import first_of
 from adjax.evaluation.metrics import (
     DomainMetrics,
     Metrics,
@@ -19,9 +20,10 @@ from adjax.evaluation.metrics import (
     harmonic_mean,
     official_score,
 )
+from adjax.model.leaning import Leaning
 from adjax.model.model import RATES, Model
 from adjax.model.result import ANOMALOUS, Fit, Result
-from adjax.types import STATUS_NAMES
+from adjax.types import STATUS_NAMES, readable
 
 Published = Mapping[str, Mapping[str, tuple[float, float]]]  # system -> machine id (or "mean") -> (AUC, pAUC)
 
@@ -173,6 +175,24 @@ def thresholds_table(model: Model, rates: Sequence[float] = RATES) -> Table:
         table.add_row(
             name, str(int(n)), *(f"{limit:.2f}{'*' if beyond else ''}" for _, limit, beyond in rows)
         )
+    return table
+
+
+def leaning_table(found: Sequence[Leaning], *, most: int = 5) -> Table:
+    """The few bands or columns that each machine leans on most, with their shares, and those it does without."""
+    table = Table(title="Leans on", title_justify="left")
+    for heading in ("machine", "most on", "without"):
+        table.add_column(heading)
+    for own in found:
+        first = [i for i in np.argsort(-own.shares, kind="stable")[:most] if own.shares[i] > 0]
+        named = [f"{own.columns[i]} {own.shares[i]:.1%}" for i in first]
+        idle = []
+        for why, places in (("constant", own.constant), ("no effect near normal clips", own.unused)):
+            if places.any():
+                names = first_of((own.columns[i] for i in np.flatnonzero(places)), 3)
+                idle.append(f"{names} ({why})")
+        cells = (own.machine.label, ", ".join(named) or "nothing", "; ".join(idle))
+        table.add_row(*map(readable, cells))
     return table
 
 

@@ -87,7 +87,7 @@ def test_a_run_and_a_sweep_take_any_name(odd: Path, tmp_path: Path, capsys) -> N
         assert f"{name} id_00" in printed.out
     assert "\x1b[2J" not in printed.out
     assert f"  {out}" in printed.out
-    assert len(list((out / "figures").iterdir())) == 3 * len(NAMES)
+    assert len(list((out / "figures").iterdir())) == 4 * len(NAMES)
     assert len(list(out.glob("anomaly_score_*.csv"))) == len(NAMES)
     with open(out / "scores.csv", newline="", encoding="utf-8") as file:
         types = {row["machine_type"] for row in csv.DictReader(file)}

@@ -57,7 +57,7 @@ def test_run_writes_the_submission_files_and_the_record(tree: Path, tmp_path: Pa
         assert decision == ("anomalous" if float(p_value) <= 0.05 else "normal")
     assert not (tmp_path / "parts.csv").exists()
     names = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert names == {"pump_spectrograms.png", "pump_scores.png", "pump_roc.png"}
+    assert names == {"pump_leaning.png", "pump_spectrograms.png", "pump_scores.png", "pump_roc.png"}
     printed = capsys.readouterr().out
     assert "pump" in printed
     assert "1.0000" in printed
@@ -208,7 +208,7 @@ def test_unlabelled_clips_are_scored_and_labels_can_be_given(tree: Path, tmp_pat
         lines.append(f"id_00_{i:08d}.wav,{int(path.name.startswith('anomaly'))}\n")
     assert main(arguments(root, tmp_path / "blind")) == OK
     drawn = {path.name for path in (tmp_path / "blind" / "figures").iterdir()}
-    assert drawn == {"pump_scores.png", "pump_spectrograms.png"}
+    assert drawn == {"pump_leaning.png", "pump_scores.png", "pump_spectrograms.png"}
     assert "No AUC and no ROC curve" in capsys.readouterr().out
     assert len(read_scores(tmp_path / "blind" / "anomaly_score_pump_id_00.csv")) == 8
     assert not (tmp_path / "blind" / "result.csv").exists()

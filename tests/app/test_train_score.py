@@ -205,6 +205,8 @@ def test_info_tells_and_changes_the_rate_of_false_alarms(
     assert "normal gut" in printed
     assert "[.05]" in printed
     assert "reg_covar" in printed
+    (leaning,) = [line for line in printed.splitlines() if "normal gut" in line and "%" in line]
+    assert leaning.count(" Hz ") == 5
     before = load_model(folder)
     assert main(["info", str(folder), "--false-alarm-rate", "0.5"]) == OK
     assert "[.5]" in capsys.readouterr().out

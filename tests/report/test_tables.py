@@ -15,6 +15,7 @@ from adjax.data.clips import Clip, ClipTable
 from adjax.evaluation.metrics import official_score
 from adjax.model.calibration import calibrate
 from adjax.model.comparable import Flag
+from adjax.model.leaning import Leaning
 from adjax.model.model import Model
 from adjax.model.named import make_spec
 from adjax.model.record import Record
@@ -25,6 +26,7 @@ from adjax.report.sweep_figures import heat_maps
 from adjax.report.tables import (
     decisions_table,
     fits_table,
+    leaning_table,
     results_table,
     scores_table,
     summarise,
@@ -197,6 +199,28 @@ def test_figures_are_drawn(tmp_path: Path) -> None:
         assert path.read_bytes().startswith(b"\x89PNG")
         panels = [axis for axis in figure.axes if axis.has_data()]
         assert len(panels) == (2 if name == "scores" else 1)
+
+
+def made_leaning(machine_id: str = "id_00") -> Leaning:
+    """Of a column with a sign that moves a cursor, one that does without effect, and a constant."""
+    columns = ("a\x1b", "b$", "idle", "still")
+    shares, constant = np.array([0.3, 0.7, 0.0, 0.0]), np.array([False, False, False, True])
+    return Leaning(MachineId("pump", machine_id), columns, shares, constant)
+
+
+def test_what_a_machine_leans_on_and_does_without() -> None:
+    text = printed(leaning_table([made_leaning(), made_leaning("id_02")]))
+    (line,) = [line for line in text.splitlines() if "id_02" in line]
+    assert "b$ 70.0%, a\\x1b 30.0%" in line
+    assert "still (constant); idle (no effect near normal clips)" in line
+    flat = made_leaning()._replace(shares=np.zeros(4))
+    assert "nothing" in printed(leaning_table([flat]))
+
+
+def test_bars_of_what_machines_lean_on(tmp_path: Path) -> None:
+    figure = figures.leaning_bars([made_leaning(), made_leaning("id_02")], most=3)
+    assert figures.save(figure, tmp_path / "leaning.png").exists()
+    assert [bar.get_width() for bar in figure.axes[1].patches] == [0.7, 0.3, 0.0]
 
 
 def test_a_heat_map_leaves_out_what_has_no_auc() -> None:

@@ -12,6 +12,7 @@ from adjax.detectors.gmm.detector import (
     make_gmm,
     start_from_means,
 )
+from adjax.detectors.gmm.implicit import fit_implicit
 from adjax.detectors.gmm.kind import KIND
 from adjax.detectors.gmm.lanes import fit_lanes
 from adjax.detectors.gmm.split import fit_split
@@ -23,6 +24,7 @@ __all__ = [
     "GmmHyper",
     "GmmParams",
     "fit_gmm",
+    "fit_implicit",
     "fit_lanes",
     "fit_split",
     "log_component_densities",

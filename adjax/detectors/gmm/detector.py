@@ -24,6 +24,7 @@ from adjax.detectors.gmm.config import (
 )
 from adjax.detectors.gmm.fit import (
     EmState,
+    Frame,
     active_components,
     best_start,
     end_em,
@@ -103,16 +104,21 @@ def _fit(
 ) -> tuple[GmmParams, FitInfo]:
     weight = unit_weights(weight)
     frame = make_frame(config, x, weight, hyper)
+    return end_em(config, frame, weight, search(config, frame, key, x, weight, hyper, start))
+
+
+def search(
+    config: PlacedConfig, frame: Frame, key: Array, x: Array, weight: Array, hyper: GmmHyper, start: Start
+) -> EmState:
+    """EM from its start to its end, the best of `n_init` where none is given."""
     if start is not None or config.n_init == 1:
-        state = run_em(config, frame, x, weight, hyper, start_em(config, frame, key, x, weight, hyper, start))
-    else:
+        return run_em(config, frame, x, weight, hyper, start_em(config, frame, key, x, weight, hyper, start))
 
-        def one(key: Array) -> EmState:
-            return run_em(config, frame, x, weight, hyper, start_em(config, frame, key, x, weight, hyper))
+    def one(key: Array) -> EmState:
+        return run_em(config, frame, x, weight, hyper, start_em(config, frame, key, x, weight, hyper))
 
-        keys = start_keys(config, key)
-        state = best_start(lax.map(one, keys) if config.on_cpu else jax.vmap(one)(keys))
-    return end_em(config, frame, weight, state)
+    keys = start_keys(config, key)
+    return best_start(lax.map(one, keys) if config.on_cpu else jax.vmap(one)(keys))
 
 
 def start_from_means(
@@ -160,7 +166,10 @@ def _start_from_means(
 
 def log_joint(kind: CovarianceType, params: GmmParams, x: Array, *, block_size: int = 1024) -> Array:
     """log(weight_k N_k(x)), (n_rows, k) nats, of `x` (n_rows, d); its softmax are the responsibilities."""
-    return log_component_densities(kind, params, x, block_size=block_size) + jnp.log(params.weights)[None, :]
+    return (
+        log_component_densities(kind, params, x, block_size=block_size)
+        + em.log_weights(params.weights)[None, :]
+    )
 
 
 def log_component_densities(
@@ -185,4 +194,4 @@ def _score(config: PlacedConfig, params: GmmParams, x: Array) -> Array:
     densities = _densities(config.covariance_type, config.rows_a_block, config.on_cpu, params, x)
     if config.scoring == "max_component":
         return -jnp.max(densities, axis=1)
-    return -jax.nn.logsumexp(densities + jnp.log(params.weights)[None, :], axis=1)
+    return -jax.nn.logsumexp(densities + em.log_weights(params.weights)[None, :], axis=1)

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.lax import Precision
 
-from adjax.detectors.gmm.triangular import inverse_factor, lower_matmul, symmetric_matmul
+from adjax.detectors.gmm.factorise import factorise, is_rounding
+from adjax.detectors.gmm.triangular import lower_matmul, symmetric_matmul
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 
@@ -123,7 +124,7 @@ def log_component_densities(kind: CovarianceType, mixture: Mixture, x: Array, *,
 
 def log_joint(kind: CovarianceType, mixture: Mixture, x: Array, *, on_cpu: bool) -> Array:
     """log(weight_k N_k(x)), (k, n) nats, of the columns of `x` (d, n)."""
-    return log_component_densities(kind, mixture, x, on_cpu=on_cpu) + jnp.log(mixture.weights)[:, None]
+    return log_component_densities(kind, mixture, x, on_cpu=on_cpu) + log_weights(mixture.weights)[:, None]
 
 
 def gather(kind: CovarianceType, mixture: Mixture, x: Array, weights: Array, *, on_cpu: bool) -> Statistics:
@@ -158,7 +159,7 @@ def gather_expanded(kind: CovarianceType, mixture: Mixture, x: Array, weights: A
     precisions = jnp.square(inverse_std)
     quadratic = product(precisions, squares.T) - product(2 * precisions * means, rows.T)
     constant = (
-        jnp.log(mixture.weights) + jnp.sum(jnp.log(inverse_std), axis=1) - 0.5 * d * math.log(2 * math.pi)
+        log_weights(mixture.weights) + jnp.sum(jnp.log(inverse_std), axis=1) - 0.5 * d * math.log(2 * math.pi)
     )
     constant = constant - 0.5 * jnp.sum(precisions * jnp.square(means), axis=1)
     log_norm, resp = _responsibilities(constant[:, None] - 0.5 * quadratic, weights)
@@ -185,7 +186,8 @@ def given_moments(
     kind: CovarianceType, means: Array, x: Array, resp: Array, *, on_cpu: bool
 ) -> tuple[Array, Array, Array]:
     """Mass, shift and scatter of a block about `means` (k, d), under `resp` (k, n) that hold the rows' weights."""
-    root = jnp.sqrt(resp)
+    some = resp > 0
+    root = jnp.where(some, jnp.sqrt(jnp.where(some, resp, 1)), 0)  # the slope of a root at 0 is infinite
 
     def one(mean: Array, r: Array, root: Array) -> Array:
         if kind in ("full", "tied"):
@@ -229,7 +231,7 @@ def maximise(
     if kind == "full":
 
         def one(scatter: Array, moved: Array, mass: Array) -> tuple[Array, Array, Array]:
-            return _factorise(scatter / mass - moved[:, None] * moved[None, :], reg)
+            return factorise(scatter / mass - moved[:, None] * moved[None, :], reg)
 
         covariances, whiteners, each = over_components(one, active, sums.scatter, moved, share, on_cpu=on_cpu)
         raised = jnp.any(each & active)
@@ -238,10 +240,10 @@ def maximise(
         whiteners = jnp.where(active[:, None, None], whiteners, identity)
     elif kind == "tied":
         between = jnp.matmul((mass[:, None] * moved).T, moved, precision=Precision.HIGHEST)
-        covariances, whiteners, raised = _factorise((sums.scatter - between) / jnp.sum(mass), reg)
+        covariances, whiteners, raised = factorise((sums.scatter - between) / jnp.sum(mass), reg)
     else:
         variances = sums.scatter / share[:, None] - jnp.square(moved)
-        variances = jnp.where(_is_rounding(variances), 0, variances) + reg[None, :]
+        variances = jnp.where(is_rounding(variances), 0, variances) + reg[None, :]
         variances = jnp.where(active[:, None], variances, 1)
         covariances = variances if kind == "diag" else jnp.mean(variances, axis=1)
         whiteners = 1 / jnp.sqrt(covariances)
@@ -254,41 +256,10 @@ def safe_mass(mass: Array) -> Array:
     return mass + 10 * jnp.finfo(mass.dtype).eps
 
 
-def _factorise(covariance: Array, reg: Array) -> tuple[Array, Array, Array]:
-    """Inverse factor of a covariance plus `reg`; if that is singular in this precision, plus more.
-
-    A Cholesky factor whose pivot is all rounding error can pass for one, and its inverse is noise: a pivot counts
-    only above a few units in the last place. What is added grows in tens, relative to each variance, and nothing is
-    added where `reg` (d,) is 0, since nobody asked for it then.
-
-    Returns:
-        The covariance that was used, its `inverse_factor`, and whether anything was added; NaN where it failed.
-    """
-    d = covariance.shape[0]
-    rounding = _is_rounding(jnp.diagonal(covariance))
-    covariance = jnp.where(rounding[:, None] | rounding[None, :], 0, covariance) + jnp.diag(reg)
-    floor = 2 * d * jnp.finfo(covariance.dtype).eps
-    variances = jnp.diagonal(covariance)
-
-    def attempt(extra: Array) -> tuple[Array, Array]:
-        candidate = covariance + jnp.diag(extra * variances)
-        lower = jnp.linalg.cholesky(candidate, symmetrize_input=False)
-        pivots = jnp.square(jnp.diagonal(lower)) / variances
-        return lower, jnp.all(jnp.isfinite(lower)) & jnp.all(pivots > floor)
-
-    def retry(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        extra = jnp.maximum(10 * state[0], 2 * floor)
-        return extra, *attempt(extra)
-
-    hopeful = jnp.all(jnp.isfinite(covariance)) & jnp.all(variances > 0) & jnp.any(reg > 0)
-    none = jnp.zeros((), covariance.dtype)
-    extra, lower, _ = lax.while_loop(lambda s: ~s[2] & hopeful & (s[0] < 1e-2), retry, (none, *attempt(none)))
-    return covariance + jnp.diag(extra * variances), inverse_factor(lower), extra > 0
-
-
-def _is_rounding(variances: Array) -> Array:
-    """Whether variances are no more than the rounding of the scaled rows; NaN is not."""
-    return variances <= jnp.square(4 * jnp.finfo(variances.dtype).eps)
+def log_weights(weights: Array) -> Array:
+    """(k,) log of the weights: -inf of a component that takes no part, without a slope that is no number."""
+    active = weights > 0
+    return jnp.where(active, jnp.log(jnp.where(active, weights, 1)), -jnp.inf)
 
 
 def _per_feature(kind: CovarianceType, mixture: Mixture) -> Array:
