@@ -24,11 +24,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.linalg import solve_triangular
 
 from adjax.checks import check_fields, check_number
 from adjax.detectors.multinomial import Multinomial, fit_multinomial, logits
-from adjax.detectors.products import times
+from adjax.detectors.products import times, whitening_of
 from adjax.types import (
     CONVERGED,
     NOT_FINITE,
@@ -215,7 +214,7 @@ def _whitenings(covariance: Array, present: Array, scatter: Array, count: Array,
         freedom = jnp.maximum(own[1] - 1, 0)
         total = (own[0] + mates * covariance) / jnp.maximum(freedom + mates, 1)
         ridge = RIDGE * jnp.trace(total) / jnp.maximum(present.sum(), 1) + 1e-6
-        return solve_triangular(jnp.linalg.cholesky(total + ridge * eye), eye, lower=True)
+        return whitening_of(total + ridge * eye)
 
     return jax.lax.map(one, (scatter, count))
 

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.linalg import solve_triangular
 
 from adjax.checks import check_fields, check_number
 from adjax.detectors.marginals import Marginals, Shape, fit_marginals, to_scores
-from adjax.detectors.products import times
+from adjax.detectors.products import times, whitening_of
 from adjax.detectors.rows import by_machine
 from adjax.types import CONVERGED, NOT_FINITE, AnyArray, Detector, FitInfo, Kind, Training
 
@@ -171,8 +170,7 @@ def _gaussian(
     intensity = jnp.clip(noise / jnp.maximum(norm - n_columns * mu**2, 1e-12), MIN_SHRINKAGE, 1)
     # At least 1e-6 on the diagonal: clips that are all alike have no correlation, yet a distance.
     shrunken = (1 - intensity) * moment + intensity * jnp.maximum(mu, 1e-6) * jnp.eye(d, dtype=mean.dtype)
-    factor = jnp.linalg.cholesky(shrunken)
-    return mean, solve_triangular(factor, jnp.eye(d, dtype=mean.dtype), lower=True)
+    return mean, whitening_of(shrunken)
 
 
 def adapt_joint(

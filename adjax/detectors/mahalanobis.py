@@ -13,10 +13,9 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.linalg import solve_triangular
 
 from adjax.checks import unit_weights
-from adjax.detectors.products import times
+from adjax.detectors.products import times, whitening_of
 from adjax.types import SettingsError
 
 Covariance = Literal["full", "diag"]
@@ -93,9 +92,7 @@ def fit_gaussian(
     row_weight = weight * (of_mates + jnp.where(machine == own, of_own, 0.0))
     n_effective = 1.0 / (of_mates**2 * freedom.sum() + (of_own**2 + 2 * of_own * of_mates) * freedom[own])
     correlation = _shrink(z, row_weight, n_effective)
-    factor = jnp.linalg.cholesky(correlation)
-    whitening = solve_triangular(factor, jnp.eye(d, dtype=x.dtype), lower=True)
-    return Gaussian(mean, jnp.sqrt(variance[own]), whitening)
+    return Gaussian(mean, jnp.sqrt(variance[own]), whitening_of(correlation))
 
 
 def log_distance(gaussian: Gaussian, x: Array) -> Array:

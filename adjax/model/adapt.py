@@ -17,10 +17,9 @@ import numpy as np
 from adjax.data.clips import count
 from adjax.detectors.kinds import kind_of
 from adjax.model.adapt_detector import adapt_lanes, held_out_parts, mates_of, play, source_of
-from adjax.model.calibration import Calibration, calibrate, no_calibration, tail_p_values
-from adjax.model.domains import apart
+from adjax.model.calibration import Calibration, calibrate, no_calibration, standing_apart
+from adjax.model.domains import as_targets
 from adjax.model.extraction import ClipFeatures
-from adjax.model.fit import APART
 from adjax.model.fit_detector import typical_of
 from adjax.model.folds import fold_of_clips
 from adjax.model.joining import calibration_at, with_machine, without_machine
@@ -79,7 +78,7 @@ def adapt_model(
     group = np.arange(len(every[0].clips)) if group is None else np.asarray(group)
     every = [_of_known_type(own, model.machines) for own in every]
     if spec.domains == "apart":
-        every = [apart(own, model.machines) for own in every]
+        every = [as_targets(own, model.machines) for own in every]
     every, group, findings = usable_clips(spec, every, group, failures, least=1)
     notes = [note for own in every for note in own.notes]
     adapted = model
@@ -117,12 +116,19 @@ def check_adaptable(model: Model) -> ModelSpec:
         raise SettingsError(
             "this model remembers none of its training clips, so that it cannot be adapted: train it anew"
         )
-    for own in model.spec.detectors:
-        if kind_of(own.kind).adapt is None:
-            raise SettingsError(f"the {own.kind} cannot be adapted; train a model with the new clips, too")
-        if own.per == "type":
-            raise SettingsError(f"per=type: the {own.kind} has one model for all machines of a type")
+    if reason := why_not(model.spec):
+        raise SettingsError(reason)
     return model.spec
+
+
+def why_not(spec: ModelSpec) -> str:
+    """Why models of a specification cannot be adapted, and what to do; "" if they can."""
+    for own in spec.detectors:
+        if kind_of(own.kind).adapt is None:
+            return f"the {own.kind} cannot be adapted; train a model with the new clips, too"
+        if own.per == "type":
+            return f"per=type: the {own.kind} has one model for all machines of a type, and cannot be adapted to one"
+    return ""
 
 
 def _of_known_type(features: ClipFeatures, known: Sequence[MachineId]) -> ClipFeatures:
@@ -191,8 +197,7 @@ def _with_machine(
     if calibrated:
         calibration, scores, usable = calibration_of(spec, found, rate)
         names = tuple(every[0].clips[i].name for i in usable)
-        apart = tuple(names[i] for i in np.flatnonzero(tail_p_values(scores) < APART / max(len(scores), 1)))
-        held_out = (HeldOut(machine, names, scores, apart),)
+        held_out = (HeldOut(machine, names, scores, standing_apart(names, scores)),)
     else:
         calibration = no_calibration(1, len(model.part_names), rate)
     fits = tuple(

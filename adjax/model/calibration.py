@@ -23,6 +23,7 @@ from adjax.model.evidence import LEAST_TAIL, TAIL, Evidence, evidence_of, fit_ev
 from adjax.model.spec import Fusion
 from adjax.types import AnyArray
 
+APART = 0.01  # chance that any clip of a machine is called apart by luck
 MIN_CLIPS = 3  # of a machine: with one held out, two are left
 MIN_SPREAD = 1e-3  # of a part whose normal clips are all alike
 
@@ -243,6 +244,12 @@ def tail_p_values(scores: np.ndarray) -> np.ndarray:
         if len(others) > 1 and own > others.max():
             found[i] = np.exp(-(own - others.max()) / _mean_excess(others)) / len(scores)
     return found
+
+
+def standing_apart(names: Sequence[str], scores: np.ndarray) -> tuple[str, ...]:
+    """Names of the clips that stand apart from all the others: likely anomalous, or of another machine."""
+    found = tail_p_values(scores) < APART / max(len(scores), 1)
+    return tuple(name for name, own in zip(names, found, strict=True) if own)
 
 
 def _mean_excess(scores: np.ndarray) -> float:

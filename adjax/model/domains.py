@@ -2,10 +2,10 @@
 
 A machine that runs at other speeds, or is heard by another microphone, is in what matters here a machine like its
 mates: it has a mean, a spread and false alarms of its own, learnt from few clips and from what it has in common with
-the others. So the domains of a machine stand in a model like two machines, "section_00 source" and "section_00 target";
-kinds that know one machine only are fitted to both together, and calibrated for each. Nobody knows the domain of a new
-clip: it is normal if it is so in one of them, so that its p-value is the larger of the two, and false alarms are no
-more than asked for.
+the others, first of all with itself in the source. So the target domain of a machine stands in a model like one more
+machine, "section_00 target", to which the model of the sources is adapted (`adjax.model.adapt`). Nobody knows the
+domain of a new clip: it is normal if it is so in one of them, so that its p-value is the larger of the two, and false
+alarms are no more than asked for.
 """
 
 from __future__ import annotations
@@ -14,27 +14,25 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from adjax.model.calibration import MIN_CLIPS
 from adjax.model.extraction import ClipFeatures
 from adjax.types import MachineId
 
-DOMAINS = ("source", "target")
+SOURCE, TARGET = "source", "target"
 
 
-def in_domain(machine: MachineId, domain: str) -> MachineId:
-    """Its name in a model: "section_00 target"."""
-    return machine._replace(machine_id=f"{machine.machine_id} {domain}".strip())
+def in_target(machine: MachineId) -> MachineId:
+    """The name of a machine's target domain in a model: "section_00 target"."""
+    return machine._replace(machine_id=f"{machine.machine_id} {TARGET}".strip())
 
 
 def whole(machine: MachineId, known: Sequence[MachineId]) -> MachineId:
-    """The machine that an entry of a model is a domain of; itself, unless the other domain or the machine is there."""
+    """The machine that an entry of a model is the target domain of; itself where there is no such machine."""
     name, _, domain = machine.machine_id.rpartition(" ")
-    if domain in DOMAINS:
-        one = machine._replace(machine_id=name)
-        other = in_domain(one, DOMAINS[1 - DOMAINS.index(domain)])
-        if one in known or other in known:
-            return one
-    return machine
+    one = machine._replace(machine_id=name)
+    return one if domain == TARGET and one in known else machine
 
 
 def wholes(machines: Sequence[MachineId]) -> tuple[MachineId, ...]:
@@ -42,28 +40,23 @@ def wholes(machines: Sequence[MachineId]) -> tuple[MachineId, ...]:
     return tuple(dict.fromkeys(whole(name, machines) for name in machines))
 
 
-def apart(features: ClipFeatures, known: Sequence[MachineId] = ()) -> ClipFeatures:
-    """Clips named by their domains, where a machine has some of both.
-
-    Args:
-        features: of normal clips.
-        known: machines of a model that goes on to judge them: clips of a target domain are then the only ones needed.
-    """
+def targets(features: ClipFeatures) -> np.ndarray:
+    """(n_clips,) bool, the clips of a target domain of machines that have some of a source, too."""
     counts = Counter((clip.machine, clip.domain) for clip in features.clips)
-    judged = wholes(known)
+    both = {
+        machine
+        for machine in features.clips.machines
+        if counts[machine, SOURCE] >= MIN_CLIPS and not counts[machine, ""]
+    }
+    return np.array([clip.domain == TARGET and clip.machine in both for clip in features.clips], bool)
 
-    def has_domains(machine: MachineId) -> bool:
-        unsaid, source, target = (counts[machine, domain] for domain in ("", *DOMAINS))
-        if machine in judged:
-            return target > 0 and unsaid == source == 0
-        return unsaid == 0 and min(source, target) >= MIN_CLIPS
 
-    several = {machine for machine in features.clips.machines if has_domains(machine)}
-    if not several:
-        return features
+def as_targets(features: ClipFeatures, known: Sequence[MachineId]) -> ClipFeatures:
+    """Clips of a target domain, of machines that a model knows, named by it."""
+    judged = {name for name in wholes(known) if name in known}
     clips = [
-        replace(clip, machine_id=in_domain(clip.machine, clip.domain).machine_id)
-        if clip.machine in several
+        replace(clip, machine_id=in_target(clip.machine).machine_id)
+        if clip.domain == TARGET and clip.machine in judged
         else clip
         for clip in features.clips
     ]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from adjax.data.clips import ClipTable
-from adjax.model.calibration import Calibration, calibrate, no_calibration, tail_p_values
+from adjax.model.adapt import adapt_model, why_not
+from adjax.model.calibration import Calibration, calibrate, no_calibration, standing_apart
 from adjax.model.contrast import beside, contrasts_of
-from adjax.model.domains import apart
+from adjax.model.domains import targets
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit_detector import FittedDetector, Watch, fit_detector, folder_of
 from adjax.model.folds import fold_of_clips, held_out_split
@@ -28,7 +30,6 @@ from adjax.model.vectors import align
 from adjax.types import AdjaxError, FitError, MachineId, SettingsError, of_machines
 
 FALSE_ALARM_RATE = 0.05
-APART = 0.01  # chance that any clip of a machine is called apart by luck
 
 
 def fit_model(
@@ -73,8 +74,6 @@ def fit_model(
             f"{len(every)} sets of features for {len(spec.detectors)} detectors: give one for each"
         )
     every = [align(own, detector) for detector, own in zip(spec.detectors, every, strict=True)]
-    if spec.domains == "apart":
-        every = [apart(own) for own in every]
     failures: list[AdjaxError] = list(dict.fromkeys(error for own in every for error in own.failures))
     group = np.arange(len(every[0].clips)) if group is None else np.asarray(group)
     if group.shape != (len(every[0].clips),):
@@ -82,6 +81,20 @@ def fit_model(
             f"group of shape {group.shape} for {len(every[0].clips)} clips: give one number for each clip that can be "
             "used"
         )
+    if len(every[0].clips) and (later := _later(spec, every[0])).any():
+        first, second = (np.flatnonzero(own).tolist() for own in (~later, later))
+        told = [replace(own.at(first), failures=own.failures, notes=own.notes) for own in every]
+        source = fit_model(
+            spec,
+            told,
+            contrast=contrast,
+            group=group[first],
+            false_alarm_rate=false_alarm_rate,
+            checkpoints=checkpoints,
+            watch=watch,
+        )
+        fitted_too = [every[i] for i, own in enumerate(spec.detectors) if own in source.spec.detectors]
+        return adapt_model(source, [own.at(second) for own in fitted_too], group=group[second])
     every, group, findings = usable_clips(spec, every, group, failures)
     clips = every[0].clips
     machines = clips.machines
@@ -126,6 +139,14 @@ def fit_model(
     return Model(spec, jax.tree.map(np.asarray, params), judged, record, remember(spec, every, judged))
 
 
+def _later(spec: ModelSpec, features: ClipFeatures) -> np.ndarray:
+    """(n_clips,) bool, the clips to which the model of all others is adapted: of target domains."""
+    together = spec.domains == "together" or why_not(spec)
+    if together or any(getattr(own.make(), "uses_domain", False) for own in spec.detectors):
+        return np.zeros(len(features.clips), bool)
+    return targets(features)
+
+
 def _calibrate(
     spec: ModelSpec,
     fitted: Sequence[FittedDetector],
@@ -160,8 +181,7 @@ def _calibrate(
     held_out = []
     for number, chosen, scores in zip(kept, own, fused, strict=True):
         names = tuple(clips[i].name for i in chosen)
-        apart = np.flatnonzero(tail_p_values(scores) < APART / len(scores))
-        held_out.append(HeldOut(machines[number], names, scores, tuple(names[i] for i in apart)))
+        held_out.append(HeldOut(machines[number], names, scores, standing_apart(names, scores)))
     return calibration, tuple(held_out), good
 
 

@@ -15,10 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from adjax.data.clips import Clip
 from adjax.features.framing import frame_weights
 from adjax.features.names import column_names
 from adjax.model.calibration import judge
+from adjax.model.domains import TARGET, in_target
 from adjax.model.extraction import ClipFeatures
+from adjax.model.judging import entries_of
 from adjax.model.model import Model
 from adjax.model.score import ModelParams, padded_length, score_rows
 from adjax.model.spec import DetectorSpec, ModelSpec, VectorConfig
@@ -57,7 +60,7 @@ def leanings(model: Model, clips: Sequence[ClipFeatures]) -> tuple[Leaning, ...]
 
     Args:
         model: fitted.
-        clips: normal clips for each detector, such as some of those that it was fitted to; all of the same clips.
+        clips: normal clips for each detector, such as its memory; those that not all detectors have are left out.
 
     Raises:
         DataError: see `adjax.model.vectors.align`.
@@ -66,7 +69,8 @@ def leanings(model: Model, clips: Sequence[ClipFeatures]) -> tuple[Leaning, ...]
     every = [align(own, detector) for detector, own in zip(model.spec.detectors, clips, strict=True)]
     names = [names_of(detector) for detector in model.spec.detectors]
     columns = tuple(dict.fromkeys(name for own in names for name in own))
-    places = np.array([model.place_of(clip) for clip in every[0].clips], np.int64)
+    every = _same_clips(every)
+    places = np.array([_entry_of(clip, model.machines) for clip in every[0].clips], np.int64)
     found = []
     for number, machine in enumerate(model.machines):
         own = np.flatnonzero(places == number)
@@ -86,6 +90,19 @@ def leanings(model: Model, clips: Sequence[ClipFeatures]) -> tuple[Leaning, ...]
         shares = moved / total if total > 0 and np.isfinite(total) else np.zeros(len(columns))
         found.append(Leaning(machine, columns, shares, spread == 0))
     return tuple(found)
+
+
+def _same_clips(every: Sequence[ClipFeatures]) -> list[ClipFeatures]:
+    """Those that are there for all detectors, in the order of the first."""
+    found = [{(clip.machine, clip.path): i for i, clip in enumerate(own.clips)} for own in every]
+    common = [name for name in found[0] if all(name in own for own in found)]
+    return [own.at([places[name] for name in common]) for own, places in zip(every, found, strict=True)]
+
+
+def _entry_of(clip: Clip, machines: Sequence[MachineId]) -> int:
+    """Which entry a normal clip was fitted to."""
+    entries = [in_target(clip.machine)] * (clip.domain == TARGET) + [clip.machine]
+    return next((machines.index(own) for own in entries if own in machines), entries_of(clip, machines)[0])
 
 
 def names_of(detector: DetectorSpec) -> tuple[str, ...]:

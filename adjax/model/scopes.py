@@ -8,20 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from adjax.detectors.kinds import kind_of
-from adjax.model.domains import whole
 from adjax.model.spec import DetectorSpec, ModelSpec
 from adjax.types import FitError, MachineId
 
 
 def units_of(spec: DetectorSpec, machines: Sequence[MachineId]) -> list[MachineId]:
-    """(n_machines,) whose model judges each machine: its own, or that of its type.
-
-    A kind that knows one machine only has one model for all domains of it: few clips of the target are too few for it.
-    """
-    if spec.per == "type":
-        return [MachineId(name.machine_type) for name in machines]
-    alone = kind_of(spec.kind).scope_of(spec.config) == "machine"
-    return [whole(name, machines) if alone else name for name in machines]
+    """(n_machines,) whose model judges each machine: its own, or that of its type."""
+    return [name if spec.per == "machine" else MachineId(name.machine_type) for name in machines]
 
 
 def scopes_of(spec: DetectorSpec, models: Sequence[MachineId]) -> list[Any]:

@@ -128,8 +128,9 @@ class ModelSpec:
             clips), by a "split" (a fifth of the clips is kept out of the model, trained once), or "none": the
             parts stay raw, there are no p-values and no decisions.
         n_folds: at most; a machine with fewer clips leaves out one at a time.
-        domains: of a machine that has training clips of a source and of a target domain: judged "apart", see
-            `adjax.model.domains`, or "together", as if there were one.
+        domains: of a machine that has training clips of a source and of a target domain: judged "apart", where all
+            detectors can be adapted and none knows domains itself, see `adjax.model.domains`; or "together", as if
+            there were one.
         channel: of multi-channel clips: a number or "mean".
         seed: of everything random.
     """

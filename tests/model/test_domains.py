@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 import adjax
 from adjax import MachineId
 from adjax.data.clips import Clip, ClipTable
-from adjax.model.domains import apart, whole, wholes
+from adjax.model.domains import in_target, targets, whole, wholes
 from adjax.model.extraction import ClipFeatures
 from adjax.model.keep import load_model
 from adjax.model.model import Model
@@ -36,7 +36,7 @@ def both(n_source: int, n_target: int) -> ClipFeatures:
     return features(n_source, n_target).followed_by(features(n_source, n_target, section="section_01"))
 
 
-SOURCE, TARGET = MachineId("pump", "section_00 source"), MachineId("pump", "section_00 target")
+SOURCE, TARGET = MachineId("pump", "section_00"), MachineId("pump", "section_00 target")
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +45,20 @@ def model() -> Model:
 
 
 def test_names() -> None:
-    one = MachineId("pump", "section_00")
-    assert whole(TARGET, [SOURCE, TARGET]) == one
-    assert whole(TARGET, [one, TARGET]) == one
+    assert in_target(SOURCE) == TARGET
+    assert whole(TARGET, [SOURCE, TARGET]) == SOURCE
     assert whole(TARGET, [TARGET]) == TARGET  # a machine that is called so
-    assert whole(one, [SOURCE, TARGET]) == one
-    assert wholes([SOURCE, TARGET, MachineId("pump", "section_01")]) == (one, MachineId("pump", "section_01"))
+    assert whole(SOURCE, [SOURCE, TARGET]) == SOURCE
+    assert wholes([SOURCE, TARGET, MachineId("pump", "section_01")]) == (
+        SOURCE,
+        MachineId("pump", "section_01"),
+    )
 
 
-def test_few_clips_of_a_domain_or_unnamed_ones_stay_together() -> None:
-    for own in (features(9, 2), features(9, 0)):
-        assert apart(own) is own
-    names = {clip.machine_id for clip in apart(both(9, 3)).clips}
-    assert names == {f"section_0{i} {domain}" for i in (0, 1) for domain in ("source", "target")}
+def test_which_clips_are_of_a_target_domain() -> None:
+    assert targets(features(9, 2)).tolist() == [False] * 9 + [True] * 2
+    assert not targets(features(9, 0)).any()
+    assert not targets(features(1, 9)).any()  # there is no source to adapt
 
 
 def test_each_domain_is_judged_for_itself(model: Model) -> None:
@@ -84,10 +85,9 @@ def test_each_domain_is_judged_for_itself(model: Model) -> None:
 def test_a_clip_gets_the_larger_p_value(model: Model) -> None:
     new = features(6, 6, seed=3)
     result = model.score_features(new)
-    named = [
-        model.score(new.rows, machine=[f"pump/section_00 {domain}"] * 12).p_values
-        for domain in ("source", "target")
-    ]
+    source = adjax.fit(both(60, 0), "joint").score_features(new)
+    target = model.score(new.rows, machine=["/".join(TARGET)] * 12)
+    named = [one.p_values for one in (source, target)]
     assert_array_equal(result.p_values, np.maximum(*named))
 
 
@@ -97,11 +97,18 @@ def test_kept_and_read_again(model: Model, tmp_path: Path) -> None:
     assert_array_equal(model.score_features(new).scores, again.score_features(new).scores)
 
 
-def test_a_kind_that_knows_one_machine_has_one_model_and_two_calibrations() -> None:
-    model = adjax.fit(both(60, 10), "gmm", settings={"n_components": 1, "covariance_type": "diag"})
-    assert len(model.machines) == 4
-    assert model.params.detectors[0].model.tolist() == [0, 0, 1, 1]
+def test_a_kind_that_knows_one_machine_is_adapted_too() -> None:
+    settings = {"n_components": 1, "covariance_type": "diag"}
+    model = adjax.fit(both(60, 10), "gmm", settings=settings)
+    assert model.machines[2:] == (TARGET, MachineId("pump", "section_01 target"))
     assert not model.score_features(features(5, 5, seed=4)).failures
+
+
+def test_a_kind_that_knows_domains_is_left_alone() -> None:
+    rows = both(12, 4)
+    settings = {"residual": "mahalanobis", "n_domains": 2, "n_epochs": 1, "hidden": (4,), "bottleneck": 2}
+    model = adjax.fit(rows, "autoencoder", settings=settings)
+    assert len(model.machines) == 2
 
 
 def test_a_known_machine_learns_a_target_domain() -> None:
