@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from adjax.model.vectors import align
 from adjax.types import AdjaxError, FitError, MachineId, SettingsError, of_machines
 
 FALSE_ALARM_RATE = 0.05
+FEW = 16  # a machine with fewer clips is adapted to, if two of its type have RICHER times as many
+RICHER = 4
 
 
 def fit_model(
@@ -43,6 +46,9 @@ def fit_model(
     watch: Watch = Watch(),
 ) -> Model:
     """Fit a model on the host.
+
+    A machine with few clips beside others of its type with many, and the target domain of a machine, are not fitted:
+    the model of the others is adapted to them (`adjax.model.adapt`), and they are its last machines.
 
     A machine that cannot be fitted is not in the model: its `FitError` is in the record, and the others go on. So do
     the other detectors where one needs more machines than there are; the model's specification is then without it.
@@ -140,11 +146,20 @@ def fit_model(
 
 
 def _later(spec: ModelSpec, features: ClipFeatures) -> np.ndarray:
-    """(n_clips,) bool, the clips to which the model of all others is adapted: of target domains."""
-    together = spec.domains == "together" or why_not(spec)
-    if together or any(getattr(own.make(), "uses_domain", False) for own in spec.detectors):
+    """(n_clips,) bool, clips to which the model of all others is adapted: of target domains, of machines with few."""
+    knows_domains = any(getattr(own.make(), "uses_domain", False) for own in spec.detectors)
+    if why_not(spec):
         return np.zeros(len(features.clips), bool)
-    return targets(features)
+    counts = Counter(clip.machine for clip in features.clips)
+    few = set()
+    for machine, n in counts.items():
+        many = [
+            own for own in counts if own.machine_type == machine.machine_type and counts[own] >= RICHER * n
+        ]
+        if n < FEW and len(many) >= 2:
+            few.add(machine)
+    found = np.array([clip.machine in few for clip in features.clips], bool)
+    return found if spec.domains == "together" or knows_domains else found | targets(features)
 
 
 def _calibrate(

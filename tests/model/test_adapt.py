@@ -167,3 +167,12 @@ def test_scores_do_not_depend_on_the_company_of_the_new_clips(model: Model) -> N
     assert_allclose(
         both.score(new, machine="pump/y").scores, alone.score(new, machine="pump/y").scores, rtol=1e-4
     )
+
+
+def test_a_machine_with_few_clips_beside_others_with_many_is_adapted_to(model: Model) -> None:
+    own = clips("pump/new", 5)
+    rows = np.concatenate([*(clips(name, N_CLIPS) for name in MATES), own])
+    names = [name for name in MATES for _ in range(N_CLIPS)] + ["pump/new"] * 5
+    together, adapted = adjax.fit(rows, machine=names), model.adapt(own, machine="pump/new")
+    assert together.machines == adapted.machines
+    jax.tree.map(assert_array_equal, together.params, adapted.params)
