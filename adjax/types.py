@@ -234,6 +234,10 @@ class Kind(NamedTuple):
             (1, ...), but for what is `Shared`. A mate whose clips in `memory` all have weight 0 lends nothing. What has
             as much room as its machine has clips ends in zeros, which change nothing. None: a model of this kind cannot
             be adapted.
+        learn: (config, hyper, memory, n_clips) -> hyper, for `adapt` to a machine of so many clips: strengths by which
+            it leans on its mates, learnt from the mates alone, from the host; `hyper` itself where they say nothing.
+            Asked only if `hyper` is the kind's default, what a person has set stays, and only of a model of one
+            detector. None: nothing is learnt.
         for_clips: (config) -> the config for rows that are whole clips, where windows of rows make no sense.
         for_vectors: (config) -> the config for one vector from elsewhere for each clip.
         group: (config) -> what must be equal for lanes to share a compile; each is then the fit that it is alone.
@@ -259,6 +263,7 @@ class Kind(NamedTuple):
     engine: Callable[..., Fitted] | None = None
     fit_all: Callable[..., Fitted] | None = None
     adapt: Callable[..., tuple[Any, FitInfo]] | None = None
+    learn: Callable[[Any, Any, Training, int], Any] | None = None
     for_clips: Callable[[Any], Any] = lambda config: config
     for_vectors: Callable[[Any], Any] = lambda config: config
     widen: Callable[[Sequence[Any]], Any] = operator.itemgetter(0)

@@ -29,7 +29,7 @@ from adjax.types import AdjaxError, MachineId
 DEFAULT = "adapted (default)"
 AS_IS = "as it is: the nearest machine"
 KIND, OWN, SHIFTED, CORAL, MIXUP, SMOTE = "kind: ", "own clips: ", "shift: ", "CORAL: ", "mixup: ", "SMOTE: "
-MAP, FIXED = "MAP mixture", "fixed strengths: "
+MAP, LEARNT = "MAP mixture", "learnt strengths: "
 LEDOIT_WOLF = f"{OWN}Ledoit-Wolf"
 N_SYNTHETIC = 64  # clips that mixup and SMOTE add
 
@@ -113,9 +113,10 @@ def _trials(bench: Bench, k: int, draws: int) -> Iterator[Trial]:
     new = [own.at(pool) for own in bench.train]
     heard = [np.isin(pool, own) for own in drawn]
     scores, p_values = _default(bench, new, heard, k)
+    fixed, learnt = sources(bench), sources(bench, k)
     for number, own in enumerate(drawn):
         alone = [each.at(own.tolist()) for each in bench.train]
-        found = {**scores[number], **_others(bench, alone, number)}
+        found = {**scores[number], **_others(bench, fixed, learnt, alone, number)}
         yield Trial(bench.machine, k, number, found, p_values[number])
 
 
@@ -156,11 +157,11 @@ def _default(
     return scores, p_values
 
 
-def sources(bench: Bench) -> list[Source]:
-    """What each detector of the source has for the machine that was left out."""
+def sources(bench: Bench, n_clips: int | None = None) -> list[Source]:
+    """What each detector of the source has for the machine that was left out; with strengths learnt for so many clips."""
     model = bench.model
     return [
-        source_of(number, own, model.spec.seed, params, model.machines, memory, bench.machine)
+        source_of(number, own, model.spec.seed, params, model.machines, memory, bench.machine, n_clips)
         for number, (own, params, memory) in enumerate(
             zip(model.spec.detectors, model.params.detectors, model.memory, strict=True)
         )
@@ -171,10 +172,12 @@ def _parts(spec: DetectorSpec, params: DetectorParams, test: ClipFeatures) -> np
     return parts_of_clips(spec, params, 0, test.rows, test.offsets)
 
 
-def _others(bench: Bench, own: Sequence[ClipFeatures], draw: int) -> dict[str, np.ndarray]:
+def _others(
+    bench: Bench, fixed: Sequence[Source], learnt: Sequence[Source], own: Sequence[ClipFeatures], draw: int
+) -> dict[str, np.ndarray]:
     """Ways that are not the default: of the kinds that take one vector of any numbers, and a mixture."""
     found: dict[str, np.ndarray] = {}
-    for source, features, test in zip(sources(bench), own, bench.test, strict=True):
+    for source, other, features, test in zip(fixed, learnt, own, bench.test, strict=True):
         if source.spec.kind not in ("joint", "neighbours"):
             continue
         silent = source._replace(lender=source.lender._replace(weight=np.zeros_like(source.lender.weight)))
@@ -188,6 +191,7 @@ def _others(bench: Bench, own: Sequence[ClipFeatures], draw: int) -> dict[str, n
             linear = source.spec.config.__class__("linear")
             plain = silent._replace(spec=replace(source.spec, config=linear))
             ways |= {
+                LEARNT + name: (other, features),
                 LEDOIT_WOLF: (plain, features),
                 SHIFTED + name: (silent, _moved(source, features, "shift")),
                 CORAL + name: (silent, _moved(source, features, "coral")),
@@ -206,6 +210,7 @@ def _others(bench: Bench, own: Sequence[ClipFeatures], draw: int) -> dict[str, n
         model.machines,
         model.memory[0],
         bench.machine,
+        None,
     )
     made, _ = adapt_lanes(source, own[0], [np.zeros(len(own[0].clips), bool)])
     parts = _parts(source.spec, made[0], bench.test[0])[:, 0]

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from adjax.checks import check_fields, check_number
+from adjax.detectors.joint_gaussian import Moments, covariance_of, deviations_of, moments_of
+from adjax.detectors.joint_strengths import learn_strengths
 from adjax.detectors.marginals import Marginals, Shape, fit_marginals, to_scores
 from adjax.detectors.products import times, whitening_of
 from adjax.detectors.rows import by_machine
 from adjax.types import CONVERGED, NOT_FINITE, AnyArray, Detector, FitInfo, Kind, Training
-
-MIN_SHRINKAGE = 1e-3  # keeps the correlation's condition below 1e3 · d, which float32 can take
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def make_joint(config: JointConfig = JointConfig(), hyper: JointHyper = JointHyp
         mates, prior = (jnp.asarray(value, rows.dtype) for value in hyper)
         usable = jnp.all(jnp.isfinite(rows)) & (mates >= 0) & (prior >= 0) & jnp.isfinite(mates + prior)
         marginals, _ = fit_marginals(rows, present, mates, shape=config.marginals)
-        moments = _moments(marginals, rows, present)
+        moments = moments_of(marginals, rows, present)
         return _finished(marginals, rows, present, moments, prior, usable)
 
     def score(params: Joint, machine: Array, rows: Array, weight: Array) -> Array:
@@ -95,50 +95,14 @@ def make_joint(config: JointConfig = JointConfig(), hyper: JointHyper = JointHyp
     return Detector(fit, score, (KIND.name,), hyper)
 
 
-class Moments(NamedTuple):
-    """Deviations of the normal scores from the machines' means: sums, to which another machine can be added.
-
-    Attributes:
-        squares: (d, d) sum of their outer products.
-        fourths: () sum of their squared squared lengths.
-        freedom: () degrees of freedom.
-    """
-
-    squares: Array
-    fourths: Array
-    freedom: Array
-
-
-def _deviations(marginals: Marginals, rows: Array, present: Array) -> tuple[Array, Moments]:
-    """One machine's mean, and the moments of the deviations from it."""
-    n = present.sum().astype(rows.dtype)
-    scores = jnp.where(present[:, None], to_scores(marginals, rows), 0)
-    mean = scores.sum(axis=0) / jnp.maximum(n, 1)
-    z = jnp.where(present[:, None], scores - mean[None], 0)
-    freedom = jnp.maximum(n - 1, 1) * (n > 0)
-    return mean, Moments(times(z.T, z), jnp.sum(jnp.sum(z**2, axis=1) ** 2), freedom)
-
-
-def _moments(marginals: Marginals, rows: Array, present: Array) -> Moments:
-    """Of all machines together: one after the other, so that few d x d exist."""
-    d = rows.shape[2]
-
-    def add(total: Moments, own: Any) -> tuple[Moments, None]:
-        return jax.tree.map(jnp.add, total, _deviations(*own)[1]), None
-
-    zero = jnp.zeros((), rows.dtype)
-    start = Moments(jnp.zeros((d, d), rows.dtype), zero, zero)
-    return jax.lax.scan(add, start, (marginals, rows, present))[0]
-
-
 def _finished(
     marginals: Marginals, rows: Array, present: Array, everyone: Moments, prior: Array, usable: Array
 ) -> tuple[Joint, FitInfo]:
     """The machines' Gaussians, and how their fits ended."""
 
     def one(own: tuple[Marginals, Array, Array]) -> tuple[Array, Array]:
-        mean, moments = _deviations(*own)
-        return _gaussian(own[0], mean, moments, everyone, prior)
+        mean, moments = deviations_of(*own)
+        return mean, whitening_of(covariance_of(own[0], moments, everyone, prior))
 
     mean, whitening = jax.lax.map(one, (marginals, rows, present))
     params = Joint(marginals, mean, whitening)
@@ -148,29 +112,6 @@ def _finished(
     status = jnp.where(good, CONVERGED, NOT_FINITE).astype(jnp.int32)
     nothing = jnp.full(len(rows), jnp.nan, rows.dtype)  # no objective: the formulae are closed
     return params, FitInfo(nothing, jnp.ones(len(rows), jnp.int32), status)
-
-
-def _gaussian(
-    marginals: Marginals, mean: Array, own: Moments, everyone: Moments, prior: Array
-) -> tuple[Array, Array]:
-    """(d,) mean and (d, d) whitening of one machine."""
-    n, total, d = own.freedom, jnp.maximum(everyone.freedom, 1), len(mean)
-    share = n / jnp.maximum(n + prior, 1)
-    of_mates, of_own = (1 - share) / total, share / jnp.maximum(n, 1)
-    moves = (marginals.factor > 0).astype(mean.dtype)
-    moment = of_mates * everyone.squares * moves[:, None] * moves[None, :] + of_own * own.squares
-    # Ledoit and Wolf's intensity, with weights in place of 1/n: a row of the machine itself has both weights.
-    both = of_own**2 + 2 * of_own * of_mates
-    spread = of_mates**2 * everyone.fourths + both * own.fourths
-    n_effective = 1 / jnp.maximum(of_mates**2 * total + both * n, 1e-30)
-    # Columns that are left out are 0 there: neither what the identity is for the others, nor far from it.
-    n_columns = jnp.maximum(jnp.sum(moves), 1)
-    mu, norm = jnp.trace(moment) / n_columns, jnp.sum(moment**2)
-    noise = spread - norm / n_effective
-    intensity = jnp.clip(noise / jnp.maximum(norm - n_columns * mu**2, 1e-12), MIN_SHRINKAGE, 1)
-    # At least 1e-6 on the diagonal: clips that are all alike have no correlation, yet a distance.
-    shrunken = (1 - intensity) * moment + intensity * jnp.maximum(mu, 1e-6) * jnp.eye(d, dtype=mean.dtype)
-    return mean, whitening_of(shrunken)
 
 
 def adapt_joint(
@@ -183,12 +124,18 @@ def adapt_joint(
     rows, present = by_machine(memory)
     mates, prior = (jnp.asarray(value, rows.dtype) for value in hyper)
     marginals, agreed = fit_marginals(rows, present, mates, shape=config.marginals)
-    moments = _moments(marginals, rows, present)
+    moments = moments_of(marginals, rows, present)
     rows, present = by_machine(new)
     usable = jnp.all(jnp.isfinite(rows))
     marginals, _ = fit_marginals(rows, present, mates, shape=config.marginals, known=agreed)
-    moments = jax.tree.map(jnp.add, moments, _moments(marginals, rows, present))
+    moments = jax.tree.map(jnp.add, moments, moments_of(marginals, rows, present))
     return _finished(marginals, rows, present, moments, prior, usable)
+
+
+def learn_joint(config: JointConfig, hyper: JointHyper, memory: Training, n_clips: int) -> JointHyper:
+    """The strengths by which the mates' clips would be most likely if each were a new machine; see `Kind.learn`."""
+    strengths, known = learn_strengths(memory, n_clips, shape=config.marginals)
+    return JointHyper(*(jnp.where(known, a, b) for a, b in zip(strengths, hyper, strict=True)))
 
 
 KIND = Kind(
@@ -203,4 +150,5 @@ KIND = Kind(
     recipes={"linear": (JointConfig("linear"), {})},
     least=lambda config: 2,
     adapt=adapt_joint,
+    learn=learn_joint,
 )

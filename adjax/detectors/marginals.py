@@ -52,14 +52,15 @@ class Marginals(NamedTuple):
 
 
 class Agreed(NamedTuple):
-    """What the machines of a type say together about their columns: sums, to which another machine can be added.
+    """What each machine of a type says about their columns: one may be added, or have no say (`without`).
 
     Attributes:
         unit: (d,) > 0, in which deviations are squared, so that no square overflows.
-        squares: (d,) sum of the squared deviations within machines, in units.
-        freedom: (d,) degrees of freedom of those.
-        knots: (n, d) ascending, centred and scaled, of all machines together; +inf for one without a clip.
-        clips: () how many they have in all.
+        squares: (n_machines, d) sums of the squared deviations within each, in units.
+        freedom: (n_machines, 1) degrees of freedom of those.
+        knots: (n_machines, N_KNOTS, d) ascending, centred and scaled; +inf for a machine without a clip; (n_machines,
+            0, d) where the maps are linear.
+        clips: (n_machines, 1) how many it has.
     """
 
     unit: AnyArray
@@ -94,34 +95,36 @@ def fit_marginals(
     residual = jnp.where(here, shifted - mean[:, None], 0)
     widest = jnp.max(jnp.abs(residual), axis=(0, 1))
     if known is not None:
-        widest = jnp.maximum(widest, jnp.where(known.squares > 0, known.unit, 0))
+        widest = jnp.maximum(widest, jnp.where(known.squares.any(axis=0), known.unit, 0))
     unit = jnp.where(widest > 0, widest, 1)  # no square of it overflows, whatever the column's unit
     squares, freedom = jnp.sum((residual / unit[None, None]) ** 2, axis=1), jnp.maximum(count - 1, 0)
-    all_squares, all_freedom = squares.sum(axis=0), jnp.broadcast_to(freedom.sum(axis=0), unit.shape)
+    n_machines, _, d = rows.shape
+    nothing = jnp.zeros((n_machines, 0, d), rows.dtype)
+    agreed = Agreed(unit, squares, freedom, nothing, count)
+    all_squares, all_freedom = squares.sum(axis=0), freedom.sum()
     if known is not None:
+        known = known._replace(unit=unit, squares=known.squares * ((known.unit / unit) ** 2)[None])
         all_squares, all_freedom = (
-            all_squares + known.squares * (known.unit / unit) ** 2,
-            all_freedom + known.freedom,
+            all_squares + known.squares.sum(axis=0),
+            all_freedom + known.freedom.sum(),
         )
     pooled = all_squares / jnp.maximum(all_freedom, 1)
     deviation = jnp.sqrt((squares + mates * pooled[None]) / jnp.maximum(freedom + mates, 1)) * unit[None]
     # What rounding alone can make of a constant is no movement.
     moves = deviation > 4 * jnp.finfo(rows.dtype).eps * jnp.abs(centre)
     factor = jnp.where(moves, 1 / jnp.where(moves, deviation, 1), 0)
-    n_machines, _, d = rows.shape
-    total = count.sum() + (0 if known is None else known.clips)
     if shape == "linear":
-        nothing = jnp.zeros((n_machines, 0, d), rows.dtype)
         marginals = Marginals(centre, factor, nothing, nothing, jnp.ones((n_machines, 2, d), rows.dtype))
-        return marginals, Agreed(unit, all_squares, all_freedom, nothing[0], total)
+        return marginals, _beside(known, agreed)
 
     def quantiles(own: tuple[Array, Array, Array]) -> Array:
         return _quantiles(own[0] * own[2][None], own[1])
 
     knots = map_clips(quantiles, (residual, present, factor), batch_size=_AT_ONCE)
-    pool = jnp.where((count > 0)[:, :, None], knots, jnp.inf).reshape(-1, d)
-    pool = jnp.sort(pool if known is None else jnp.concatenate([known.knots, pool]), axis=0)
-    n_pool = jnp.sum(jnp.isfinite(pool[:, 0]))
+    there = jnp.where((count > 0)[:, :, None], knots, jnp.inf)
+    agreed = _beside(known, agreed._replace(knots=there))
+    pool = jnp.sort(agreed.knots.reshape(-1, d), axis=0)
+    n_pool, total = jnp.sum(jnp.isfinite(pool[:, 0])), agreed.clips.sum()
 
     def heights(own: tuple[Array, Array]) -> Array:
         at, n = own
@@ -145,8 +148,16 @@ def fit_marginals(
         ],
         axis=1,
     )
-    return Marginals(centre, factor, knots, height, slopes), Agreed(
-        unit, all_squares, all_freedom, pool, total
+    return Marginals(centre, factor, knots, height, slopes), agreed
+
+
+def without(agreed: Agreed, machine: Any) -> Agreed:
+    """What the other machines say."""
+    return agreed._replace(
+        squares=agreed.squares.at[machine].set(0),
+        freedom=agreed.freedom.at[machine].set(0),
+        knots=agreed.knots.at[machine].set(jnp.inf),
+        clips=agreed.clips.at[machine].set(0),
     )
 
 
@@ -171,6 +182,13 @@ def to_scores(marginals: Marginals, x: Array) -> Array:
         return jnp.where(over > same, above, jnp.where(under > same, below, inside))
 
     return jnp.where(marginals.factor[None] > 0, map_clips(one, z, batch_size=64), 0)
+
+
+def _beside(known: Agreed | None, own: Agreed) -> Agreed:
+    """What both say, in the same unit."""
+    if known is None:
+        return own
+    return Agreed(own.unit, *(jnp.concatenate(pair) for pair in zip(known[1:], own[1:], strict=True)))
 
 
 def _interpolate(row: Array, knots: Array, heights: Array, passed: Array, same: int) -> Array:

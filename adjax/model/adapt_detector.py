@@ -37,6 +37,7 @@ class Source(NamedTuple):
 
     Attributes:
         spec: of the detector.
+        hyper: its traced settings: what was set, or the default, or learnt from the mates in its place.
         key: of its fits.
         mates: the machines that lend.
         kept: what is remembered of them.
@@ -46,6 +47,7 @@ class Source(NamedTuple):
     """
 
     spec: DetectorSpec
+    hyper: Any
     key: Array
     mates: list[MachineId]
     kept: ClipFeatures
@@ -62,6 +64,7 @@ def source_of(
     machines: Sequence[MachineId],
     memory: ClipFeatures,
     machine: MachineId,
+    n_clips: int | None,
 ) -> Source:
     """What a model has for a machine that it has not heard.
 
@@ -73,6 +76,7 @@ def source_of(
         machines: that it judges.
         memory: what is remembered of them.
         machine: the new one.
+        n_clips: that it has, for which strengths are learnt; None: the settings stay as they are.
     """
     mates = mates_of(spec, machines, machine)
     key = jax.random.fold_in(jax.random.key(seed), number) if number else jax.random.key(seed)
@@ -84,7 +88,8 @@ def source_of(
         owner = lender.machine[lender.clip]
         rows = (lender.rows - standardizer.mean[owner]) / standardizer.std[owner]
         lender = lender._replace(rows=rows.astype(np.float32))
-    return Source(spec, key, mates, kept, lender, parameters_of(params, index), standardizer)
+    hyper = spec.hyper if n_clips is None else _learnt(spec, lender, n_clips)
+    return Source(spec, hyper, key, mates, kept, lender, parameters_of(params, index), standardizer)
 
 
 def adapt_lanes(
@@ -166,6 +171,14 @@ def mates_of(spec: DetectorSpec, machines: Sequence[MachineId], own: MachineId) 
     return found or [name for name in machines if name.machine_type == own.machine_type]
 
 
+def _learnt(spec: DetectorSpec, lender: Training, n_clips: int) -> Any:
+    """Traced settings for a machine of so many clips: what a person has set stays."""
+    kind = kind_of(spec.kind)
+    if kind.learn is None or spec.hyper != kind.hyper():
+        return spec.hyper
+    return jax.tree.map(np.asarray, kind.learn(spec.config, spec.hyper, lender, n_clips))
+
+
 def _players(mates: Sequence[MachineId], kept: ClipFeatures, n_clips: int) -> list[MachineId]:
     """Mates that can play a machine of so many clips: of whom some are left to be scored, and others to lend."""
     if len(mates) < 2:
@@ -195,12 +208,7 @@ def _made(
     standardizers: list[Standardizer | None] = [None] * len(weights)
     if source.standardizer is None and kind.engine is None and kind.fit_all is None:
         same = np.minimum(np.arange(power_of_two(len(weights))), len(weights) - 1)  # few shapes, too
-        with threadpool_limits(
-            1, user_api="blas"
-        ):  # LAPACK's threads only wait for each other, even for ever
-            found, info = jax.block_until_ready(
-                _compiled(spec, source.key, source.params, lender, new, weights[same])
-            )
+        found, info = _compiled(spec, source.hyper, source.key, source.params, lender, new, weights[same])
         params = [jax.tree.map(lambda leaf, k=k: np.asarray(leaf[k]), found) for k in range(len(weights))]
         status = np.asarray(info.status)[: len(weights), 0]
     else:
@@ -209,7 +217,7 @@ def _made(
             own = new._replace(weight=weight)
             if source.standardizer is not None:
                 standardizers[k], own = _standardized(source.standardizer, own)
-            found, info = kind.adapt(spec.config, spec.hyper, source.key, source.params, lender, own)
+            found, info = kind.adapt(spec.config, source.hyper, source.key, source.params, lender, own)
             params.append(jax.tree.map(np.asarray, found))
             status[k] = int(np.asarray(info.status)[0])
     zero, nothing = np.zeros(1, np.int32), np.full((1, 1), np.nan, np.float32)
@@ -225,18 +233,18 @@ def _standardized(mates: Standardizer, new: Training) -> tuple[Standardizer, Tra
     variance = (weight * (rows - mean) ** 2).sum(axis=0) / max(weight.sum(), 1)
     theirs = np.mean(np.asarray(mates.std, np.float64) ** 2, axis=0)
     scale = np.sqrt((n_clips * variance + PRIOR * theirs) / (n_clips + PRIOR))
-    scaled = np.where(weight > 0, (rows - mean) / scale, 0).astype(np.float32)
+    scaled = ((rows - mean) / scale).astype(np.float32)  # also rows of weight 0: windows may hold them
     found = Standardizer(mean[None].astype(np.float32), scale[None].astype(np.float32))
     return found, new._replace(rows=scaled)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _compiled(
-    spec: DetectorSpec, key: Array, params: Any, memory: Training, new: Training, weights: Array
+    spec: DetectorSpec, hyper: Any, key: Array, params: Any, memory: Training, new: Training, weights: Array
 ) -> Any:
     adapt = kind_of(spec.kind).adapt
     assert adapt is not None
     # By vmap: what the mates lend is then worked out once, for it is the same in every lane.
     return jax.vmap(
-        lambda weight: adapt(spec.config, spec.hyper, key, params, memory, new._replace(weight=weight))
+        lambda weight: adapt(spec.config, hyper, key, params, memory, new._replace(weight=weight))
     )(weights)

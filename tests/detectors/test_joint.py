@@ -12,7 +12,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import roc_auc_score
 
-from adjax.detectors.joint import MIN_SHRINKAGE, JointConfig, JointHyper, make_joint
+from adjax.detectors.joint import JointConfig, JointHyper, make_joint
+from adjax.detectors.joint_gaussian import MIN_SHRINKAGE
 from adjax.model.lift import members_of
 from adjax.types import CONVERGED, NOT_FINITE, SettingsError, Training
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from adjax.detectors.marginals import N_KNOTS, REACH, Marginals, fit_marginals, to_scores
+from adjax.detectors.marginals import N_KNOTS, REACH, Agreed, Marginals, fit_marginals, to_scores, without
 
 FIT = jax.jit(fit_marginals, static_argnames="shape")
 SCORES = jax.jit(to_scores)
@@ -153,3 +153,24 @@ def test_a_value_that_many_clips_have_is_the_same_however_it_is_rounded() -> Non
     scores = np.asarray(SCORES(maps, np.array(near, np.float32)[:, None]))[:, 0]
     assert_allclose(scores, scores[0], atol=1e-3)
     assert scores[0] < SCORES(maps, own[-1:])[0, 0]
+
+
+@pytest.mark.parametrize("shape", ["normal", "linear"])
+def test_a_machine_can_be_added_and_left_out_again(shape: str) -> None:
+    """By what the mates say a machine is as if fitted with them; one that has no say is as if it were not there."""
+    mates, own = [drawn(14, 20) * 100, drawn(15, 20), drawn(16, 20)], drawn(17, 6)
+    present = jnp.ones((3, 20), bool)
+
+    def agreed(*machines: np.ndarray) -> Agreed:
+        return FIT(jnp.asarray(np.stack(machines)), present[: len(machines)], 0.0, shape=shape)[1]
+
+    def added(known: Agreed) -> Marginals:
+        return of(FIT(jnp.asarray(own[None]), present[:1, :6], 8.0, shape=shape, known=known)[0], 0)
+
+    alike = added(agreed(*mates[1:]))
+    left_out = added(without(agreed(*mates), 0))
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-4, atol=1e-5), alike, left_out)
+    assert not np.allclose(added(agreed(*mates)).factor, alike.factor)
+    if shape == "linear":
+        together = fit(*mates[1:], own, mates=8.0, shape=shape)
+        assert_allclose(alike.factor, together.factor[2], rtol=1e-4)
