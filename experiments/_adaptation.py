@@ -158,7 +158,7 @@ def _default(
 
 
 def sources(bench: Bench, n_clips: int | None = None) -> list[Source]:
-    """What each detector of the source has for the machine that was left out; with strengths learnt for so many clips."""
+    """What each detector of the source has for the machine left out, with strengths learnt for so many clips."""
     model = bench.model
     return [
         source_of(number, own, model.spec.seed, params, model.machines, memory, bench.machine, n_clips)
@@ -199,7 +199,9 @@ def _others(
         for way, (lender, rows) in ways.items():
             made, _ = adapt_lanes(lender, rows, [np.zeros(len(rows.clips), bool)])
             parts = _parts(lender.spec, made[0], test)[:, 0]
-            if np.isfinite(parts).all():  # a single clip says nothing of how much a column moves
+            if (
+                np.isfinite(parts).all() and np.ptp(parts) > 0
+            ):  # one clip alone does not say how much a column moves
                 found[way] = parts
     number, model = 0, bench.mixture
     source = source_of(
