@@ -25,7 +25,7 @@ from adjax.store import put_back, read_settings
 from adjax.store import save_model as save_arrays
 from adjax.types import Detector, MachineId, SettingsError, StoreError, Training
 
-FORMAT = 2  # of the folder; raised when an older adjax could not read it
+FORMAT = 3  # of the folder; raised when an older adjax could not read it
 CARD = "README.md"
 MEMORY = "memory"
 _ROWS = 8  # of the abstract training that tells the shapes
@@ -77,7 +77,7 @@ def load_model(folder: Path | str) -> Model:
         if settings["format"] == 1 and spec.fusion == "fisher":
             raise SettingsError("fusion='fisher' has another meaning since format 2")
         machines = tuple(MachineId(*machine) for machine in settings["machines"])
-        params = load_arrays(folder, _template(spec, settings["shapes"], len(machines)))
+        params = _params_of(folder, settings, spec, len(machines))
         memory: tuple[ClipFeatures, ...] = ()
         if (kept := settings.get("memory")) is not None:
             arrays = load_arrays(folder, memories.template_of(kept), name=MEMORY)
@@ -86,6 +86,25 @@ def load_model(folder: Path | str) -> Model:
     except (SettingsError, KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"{folder}: its settings cannot be used ({error}); take a sound copy, or train it anew"
+        ) from error
+
+
+def _params_of(folder: Path, settings: dict[str, Any], spec: ModelSpec, n_machines: int) -> ModelParams:
+    """The model's numbers.
+
+    Raises:
+        StoreError: they are damaged, or those of an earlier version whose detectors kept other ones.
+    """
+    template = _template(spec, settings["shapes"], n_machines)
+    try:
+        return load_arrays(folder, template)
+    except StoreError as error:
+        if settings["format"] == FORMAT:
+            raise
+        theirs = settings.get("record", {}).get("versions", {}).get("adjax", "an earlier version")
+        raise StoreError(
+            f"{folder}: was written by adjax {theirs} in format {settings['format']}, and a kind of detector in it "
+            f"keeps other numbers since ({error}); train it anew"
         ) from error
 
 

@@ -72,6 +72,15 @@ def test_what_cannot_be_trusted_is_refused_with_the_remedy(kept: tuple[Model, Pa
         load_model(folder)
 
 
+def test_numbers_of_an_earlier_version_say_so(kept: tuple[Model, Path], tmp_path: Path) -> None:
+    folder = kept[0].save(tmp_path / "old")
+    settings = json.loads((folder / "settings.json").read_text())
+    settings["shapes"]["n_bands"] = [own + 1 for own in settings["shapes"]["n_bands"]]
+    rewrite(folder, format=FORMAT - 1, shapes=settings["shapes"])
+    with pytest.raises(StoreError, match="keeps other numbers since .* train it anew"):
+        load_model(folder)
+
+
 def test_a_model_never_takes_the_place_of_something_else(kept: tuple[Model, Path], tmp_path: Path) -> None:
     model, folder = kept
     save_model(model, folder)  # itself it may
