@@ -15,13 +15,13 @@ import numpy as np
 
 from adjax.data.clips import Clip, ClipTable
 from adjax.features.alignment import coral, mixup, shift, smote
-from adjax.model.adapt import Adapted, calibration_of
+from adjax.model.adapt import Adapted, calibration_of, left_out
 from adjax.model.adapt_detector import Source, adapt_lanes, held_out_parts, play, source_of
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit import fit_model
-from adjax.model.folds import fold_of_clips
 from adjax.model.model import Model
 from adjax.model.named import make_spec
+from adjax.model.roles import cast_roles
 from adjax.model.score import DetectorParams, judge_clips, parts_of_clips
 from adjax.model.spec import DetectorSpec, ModelSpec
 from adjax.types import AdjaxError, MachineId
@@ -127,17 +127,17 @@ def _default(
     model, spec = bench.model, bench.model.spec
     lanes, owner = [], []
     for draw, own in enumerate(heard):
-        fold = np.full(len(own), -1)
-        fold[own] = fold_of_clips(np.zeros(k, np.int64), np.arange(k), spec.n_folds)
-        folds = [fold == number for number in range(fold.max() + 1)] if fold.max() > 0 else []
+        places = np.flatnonzero(own)
+        folds = [np.isin(np.arange(len(own)), places[left]) for left in left_out(np.arange(k), spec.n_folds)]
         lanes += [~own | left for left in [*folds, np.zeros(len(own), bool)]]
         owner += [draw] * (len(folds) + 1)
     scores: list[dict[str, np.ndarray]] = [{} for _ in heard]
     adapted: list[list[Adapted]] = [[] for _ in heard]
     raw: list[list[np.ndarray]] = [[] for _ in heard]
+    roles = cast_roles(model.memory, bench.machine, k, spec.seed)
     for source, features, test in zip(sources(bench), new, bench.test, strict=True):
         made, status = adapt_lanes(source, features, lanes)
-        played = play(source, k, spec.seed)
+        played = play(source, roles)
         for draw, own in enumerate(heard):
             mine = [i for i, one in enumerate(owner) if one == draw]
             left = [lanes[i] & own for i in mine]
@@ -149,7 +149,7 @@ def _default(
     p_values = []
     for draw in range(len(heard)):
         rate = float(model.params.calibration.false_alarm_rate)
-        calibration, _, _ = calibration_of(spec, adapted[draw], rate)
+        calibration, _, _ = calibration_of(spec, adapted[draw], rate, bench.machine)
         parts = np.concatenate(raw[draw], axis=1)
         judged = judge_clips(calibration, spec.fusion, np.zeros(len(parts), np.int32), parts)
         scores[draw][DEFAULT] = np.asarray(judged.score, np.float64)
@@ -203,9 +203,9 @@ def _others(
                 np.isfinite(parts).all() and np.ptp(parts) > 0
             ):  # one clip alone does not say how much a column moves
                 found[way] = parts
-    number, model = 0, bench.mixture
+    model = bench.mixture
     source = source_of(
-        number,
+        0,
         model.spec.detectors[0],
         0,
         model.params.detectors[0],

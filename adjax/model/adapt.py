@@ -8,9 +8,9 @@ mates that have played a machine of so few clips, as STAND_INS clips.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from adjax.data.clips import count
 from adjax.detectors.kinds import kind_of
 from adjax.model.adapt_detector import adapt_lanes, held_out_parts, mates_of, play, source_of
 from adjax.model.calibration import Calibration, calibrate, no_calibration, standing_apart
-from adjax.model.domains import as_targets
+from adjax.model.domains import as_targets, judges_apart
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit_detector import typical_of
 from adjax.model.folds import fold_of_clips
@@ -26,6 +26,7 @@ from adjax.model.joining import calibration_at, with_machine, without_machine
 from adjax.model.model import Model
 from adjax.model.record import Record
 from adjax.model.result import Fit, HeldOut
+from adjax.model.roles import cast_roles
 from adjax.model.score import DetectorParams
 from adjax.model.spec import ModelSpec
 from adjax.model.usable import profiles_of, usable_clips
@@ -33,6 +34,7 @@ from adjax.model.vectors import align
 from adjax.types import NOT_FINITE, AdjaxError, FitError, MachineId, SettingsError
 
 STAND_INS = 16  # as many clips the mates' count beside a machine's own
+LEAST = 3  # clips, of which one can be left out
 
 
 class Adapted(NamedTuple):
@@ -41,13 +43,13 @@ class Adapted(NamedTuple):
     Attributes:
         params: of the new machine alone.
         parts: (n_clips, n_parts) float32 raw parts of its clips, each by numbers without it; NaN where not left out.
-        played: each mate that played the new machine, and (n, n_parts) raw parts of its other clips.
+        played: for each mate that played the new machine, (n, n_parts) raw parts of its other clips.
         status: of the fit.
     """
 
     params: DetectorParams
     parts: np.ndarray
-    played: tuple[tuple[MachineId, np.ndarray], ...]
+    played: Sequence[np.ndarray]
     status: int
 
 
@@ -77,11 +79,11 @@ def adapt_model(
     failures: list[AdjaxError] = list(dict.fromkeys(error for own in every for error in own.failures))
     group = np.arange(len(every[0].clips)) if group is None else np.asarray(group)
     every = [_of_known_type(own, model.machines) for own in every]
-    if spec.domains == "apart":
+    if judges_apart(spec):
         every = [as_targets(own, model.machines) for own in every]
     every, group, findings = usable_clips(spec, every, group, failures, least=1)
     notes = [note for own in every for note in own.notes]
-    adapted = model
+    adapted, done = model, set()
     for machine in every[0].clips.machines:
         own = [features.of_machine(machine) for features in every]
         mine = np.array([clip.machine == machine for clip in every[0].clips])
@@ -91,6 +93,7 @@ def adapt_model(
             failures.append(error)
             continue
         notes.append(note)
+        done.add(machine.label)
     if adapted is model:
         raise FitError(f"not one machine can be adapted: {'; '.join(map(str, failures[:3]))}")
     old = adapted.record
@@ -100,10 +103,14 @@ def adapt_model(
         failures=(*old.failures, *failures),
         notes=tuple(dict.fromkeys((*old.notes, *notes))),
         findings={**old.findings, **told},
-        profiles={**old.profiles, **profiles_of(every[0])},
-        n_clips={**old.n_clips, **Record.of(clips=every[0].clips).n_clips},
+        profiles={**old.profiles, **_of(done, profiles_of(every[0]))},
+        n_clips={**old.n_clips, **_of(done, Record.of(clips=every[0].clips).n_clips)},
     )
     return replace(adapted, record=record)
+
+
+def _of(names: set[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: own for name, own in values.items() if name in names}
 
 
 def check_adaptable(model: Model) -> ModelSpec:
@@ -172,23 +179,23 @@ def _with_machine(
     """
     spec, n = model.spec, len(group)
     calibrated = spec.calibration != "none"
-    fold = fold_of_clips(np.zeros(n, np.int64), group, spec.n_folds)
-    lanes = [fold == k for k in np.unique(fold)] if calibrated and fold.max() > 0 else []
-    lanes.append(np.zeros(n, bool))
+    memory = _without(model.memory, machine, every[0])
+    roles = cast_roles(memory, machine, n, spec.seed) if calibrated else ()
+    lanes = [*(left_out(group, spec.n_folds) if calibrated else ()), np.zeros(n, bool)]
     # Learnt strengths help a detector alone; in a fusion they help nowhere, and harm a little at five clips.
     learn_for = n if len(spec.detectors) == 1 else None
     found = []
-    for number, (own, params, memory, features) in enumerate(
-        zip(spec.detectors, model.params.detectors, model.memory, every, strict=True)
+    for number, (own, params, kept, features) in enumerate(
+        zip(spec.detectors, model.params.detectors, memory, every, strict=True)
     ):
-        source = source_of(number, own, spec.seed, params, model.machines, memory, machine, learn_for)
+        source = source_of(number, own, spec.seed, params, model.machines, kept, machine, learn_for)
         made, status = adapt_lanes(source, features, lanes)
         if status[-1] == NOT_FINITE:
             raise FitError(
                 f"the {own.kind} of {machine.label} did not stay finite: {kind_of(own.kind).remedy}"
             )
         parts = held_out_parts(source, features, made, lanes)
-        played = play(source, n, spec.seed) if calibrated else ()
+        played = play(source, roles)
         typical = typical_of(own, features, np.zeros(n, np.int64), 1)
         found.append(Adapted(made[-1]._replace(typical=typical), parts, played, int(status[-1])))
     mates = {name for own in spec.detectors for name in mates_of(own, model.machines, machine)}
@@ -197,7 +204,7 @@ def _with_machine(
     rate = float(model.params.calibration.false_alarm_rate)
     held_out: tuple[HeldOut, ...] = ()
     if calibrated:
-        calibration, scores, usable = calibration_of(spec, found, rate)
+        calibration, scores, usable = calibration_of(spec, found, rate, machine)
         names = tuple(every[0].clips[i].name for i in usable)
         held_out = (HeldOut(machine, names, scores, standing_apart(names, scores)),)
     else:
@@ -214,10 +221,38 @@ def _with_machine(
     return replace(adapted, record=record), note
 
 
+def left_out(group: np.ndarray, n_folds: int) -> list[np.ndarray]:
+    """(n_clips,) bool each, the clips of a machine that are left out in turn; () of fewer than LEAST.
+
+    Without one of two clips the other is alone, and what is measured by the space between clips is another number.
+    """
+    n = len(group)
+    if n < LEAST:
+        return []
+    fold = fold_of_clips(np.zeros(n, np.int64), group, n_folds)
+    return [fold == k for k in np.unique(fold)] if fold.max() > 0 else []
+
+
+def _without(
+    memory: Sequence[ClipFeatures], machine: MachineId, new: ClipFeatures
+) -> tuple[ClipFeatures, ...]:
+    """What is remembered, without clips of the machine that are among its new ones: they would judge themselves."""
+    paths = {clip.path for clip in new.clips}
+    if machine not in {clip.machine for clip in memory[0].clips}:
+        return tuple(memory)
+    return tuple(own.where(lambda clip: clip.machine != machine or clip.path not in paths) for own in memory)
+
+
 def calibration_of(
-    spec: ModelSpec, found: Sequence[Adapted], false_alarm_rate: float
+    spec: ModelSpec, found: Sequence[Adapted], false_alarm_rate: float, machine: MachineId
 ) -> tuple[Calibration, np.ndarray, list[int]]:
     """The calibration of one adapted machine.
+
+    Args:
+        spec: of the model.
+        found: what became of each detector.
+        false_alarm_rate: of decisions.
+        machine: the new one.
 
     Returns:
         It; the fused scores of the machine's held-out clips; and which of its clips those are.
@@ -227,13 +262,16 @@ def calibration_of(
     """
     parts = np.concatenate([one.parts for one in found], axis=1)
     usable = np.flatnonzero(np.isfinite(parts).all(axis=1)).tolist()
-    played = _together([one.played for one in found])
-    stand_ins = _stand_ins(played)
-    own = np.concatenate([parts[usable], stand_ins.reshape(-1, parts.shape[1])])
+    played = [np.concatenate(rows, axis=1) for rows in zip(*(one.played for one in found), strict=True)]
+    played = [own[np.isfinite(own).all(axis=1)] for own in played]
+    played = [own for own in played if len(own)]
+    own = parts[usable]
+    if played:
+        own = np.concatenate([own, _stand_ins(played, np.random.default_rng([spec.seed, machine.seed]))])
     if len(own) < 2:
         raise FitError(
-            f"{len(usable)} clips can be left out, and no two machines of the type lend any: give at least 3 normal "
-            "clips"
+            f"{count(len(usable), 'clip')} can be left out in turn, and no two machines of the type can play this one: "
+            "give at least 3 normal clips"
         )
     n_parts = parts.shape[1]
     detector = np.repeat(np.arange(len(found)), [one.parts.shape[1] for one in found])
@@ -242,21 +280,7 @@ def calibration_of(
     return calibration_at(calibration, slice(0, 1)), fused[0][: len(usable)], usable
 
 
-def _together(played: Sequence[Sequence[tuple[MachineId, np.ndarray]]]) -> list[np.ndarray]:
-    """For each mate that has played for every detector, (n, n_parts) of its clips, all parts beside each other."""
-    names = [name for name, _ in played[0] if all(name in dict(one) for one in played)]
-    found = [np.concatenate([dict(one)[name] for one in played], axis=1) for name in names]
-    return [own[np.isfinite(own).all(axis=1)] for own in found]
-
-
-def _stand_ins(played: Sequence[np.ndarray]) -> np.ndarray:
-    """(STAND_INS, n_parts) clips of the mates, as many of each, from the least to the most anomalous."""
-    if not played:
-        return np.zeros((0, 0), np.float32)
-    chosen = []
-    for number, own in enumerate(played):
-        wanted = len(range(number, STAND_INS, len(played)))
-        order = np.argsort(own.mean(axis=1))
-        places = ((np.arange(wanted) + 0.5) / max(wanted, 1) * len(own)).astype(int)
-        chosen.append(own[order[places]])
-    return np.concatenate(chosen)
+def _stand_ins(played: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """(<= STAND_INS, n_parts) clips drawn at random from those of all mates, as a clip of one more machine would be."""
+    pool = np.concatenate(played)
+    return pool[rng.permutation(len(pool))[:STAND_INS]]

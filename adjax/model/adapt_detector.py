@@ -22,14 +22,13 @@ from adjax.features.normalize import Standardizer
 from adjax.model.extraction import ClipFeatures
 from adjax.model.lanes import domain_of_clips
 from adjax.model.lift import make_detector, members_of, window_starts
+from adjax.model.roles import Role, clips_of
 from adjax.model.scopes import scopes_of, units_of
 from adjax.model.score import DetectorParams, parameters_of, parts_of_clips
 from adjax.model.spec import DetectorSpec
-from adjax.types import NOT_FINITE, MachineId, Training
+from adjax.types import NOT_FINITE, MachineId, Training, of_machines
 
 PRIOR = 8.0  # as many clips the mates' scale counts in that of a machine's standardized rows
-MOST_MATES = 8  # that play the new machine
-MOST_CLIPS = 64  # of each of them that are scored
 
 
 class Source(NamedTuple):
@@ -81,7 +80,8 @@ def source_of(
     mates = mates_of(spec, machines, machine)
     key = jax.random.fold_in(jax.random.key(seed), number) if number else jax.random.key(seed)
     index = np.array([machines.index(name) for name in mates], np.int64)
-    kept = memory.where(lambda clip: clip.machine in mates)
+    own = set(mates)
+    kept = memory.where(lambda clip: clip.machine in own)
     lender, standardizer = training_of(kept, mates), params.standardizer
     if standardizer is not None:
         standardizer = jax.tree.map(lambda leaf: np.asarray(leaf)[params.model[index]], standardizer)
@@ -122,19 +122,18 @@ def held_out_parts(
     return parts
 
 
-def play(source: Source, n_clips: int, seed: int) -> tuple[tuple[MachineId, np.ndarray], ...]:
-    """Every mate that can plays a new machine of so many clips: its name, and (n, n_parts) parts of its other clips."""
+def play(source: Source, roles: Sequence[Role]) -> list[np.ndarray]:
+    """For each role (n_judged, n_parts) float32 raw parts of the clips that are judged; NaN where there are none."""
     played = []
-    for name in _players(source.mates, source.kept, n_clips):
-        heard, others = _cast(name, source.kept, n_clips, seed)
-        silent = source.lender.machine == source.mates.index(name)
+    for role in roles:
+        heard, judged = (clips_of(source.kept, role.mate, paths) for paths in (role.heard, role.judged))
+        silent = source.lender.machine == source.mates.index(role.mate)
         weight = np.where(silent[source.lender.clip], 0, source.lender.weight).astype(np.float32)
-        role = training_of(heard, [name])
-        (acted,), (status,) = _made(source, source.lender._replace(weight=weight), role, role.weight[None])
-        if status != NOT_FINITE:
-            parts = parts_of_clips(source.spec, acted, 0, others.rows, others.offsets)
-            played.append((name, parts[np.isfinite(parts).all(axis=1)]))
-    return tuple(played)
+        own = training_of(heard, [role.mate])
+        (acted,), (status,) = _made(source, source.lender._replace(weight=weight), own, own.weight[None])
+        parts = parts_of_clips(source.spec, acted, 0, judged.rows, judged.offsets)
+        played.append(np.full_like(parts, np.nan) if status == NOT_FINITE else parts)
+    return played
 
 
 def training_of(features: ClipFeatures, machines: Sequence[MachineId]) -> Training:
@@ -179,22 +178,6 @@ def _learnt(spec: DetectorSpec, lender: Training, n_clips: int) -> Any:
     return jax.tree.map(np.asarray, kind.learn(spec.config, spec.hyper, lender, n_clips))
 
 
-def _players(mates: Sequence[MachineId], kept: ClipFeatures, n_clips: int) -> list[MachineId]:
-    """Mates that can play a machine of so many clips: of whom some are left to be scored, and others to lend."""
-    if len(mates) < 2:
-        return []
-    able = [name for name in mates if sum(clip.machine == name for clip in kept.clips) >= n_clips + 2]
-    return [able[i] for i in np.linspace(0, len(able) - 1, min(len(able), MOST_MATES)).round().astype(int)]
-
-
-def _cast(name: MachineId, kept: ClipFeatures, n_clips: int, seed: int) -> tuple[ClipFeatures, ClipFeatures]:
-    """Of a mate's clips as many as the new machine has, and some of the others."""
-    places = [i for i, clip in enumerate(kept.clips) if clip.machine == name]
-    order = np.random.default_rng([seed, name.seed]).permutation(places)
-    heard, others = sorted(order[:n_clips].tolist()), sorted(order[n_clips:][:MOST_CLIPS].tolist())
-    return kept.at(heard), kept.at(others)
-
-
 @threadpool_limits.wrap(limits=1, user_api="blas")  # LAPACK's threads wait for each other, even for ever
 def _made(
     source: Source, lender: Training, new: Training, weights: np.ndarray
@@ -207,22 +190,37 @@ def _made(
     weights = np.stack([window_starts(new.clip, own, n_context) for own in weights]).astype(np.float32)
     standardizers: list[Standardizer | None] = [None] * len(weights)
     if source.standardizer is None and kind.engine is None and kind.fit_all is None:
-        same = np.minimum(np.arange(power_of_two(len(weights))), len(weights) - 1)  # few shapes, too
+        n = len(weights)
+        same = np.minimum(np.arange(power_of_two(n) if n > 1 else 1), n - 1)  # few shapes, too
         found, info = _compiled(spec, source.hyper, source.key, source.params, lender, new, weights[same])
         params = [jax.tree.map(lambda leaf, k=k: np.asarray(leaf[k]), found) for k in range(len(weights))]
         status = np.asarray(info.status)[: len(weights), 0]
     else:
         params, status = [], np.zeros(len(weights), np.int64)
+        theirs, lender = _without_silent(source.params, lender)
         for k, weight in enumerate(weights):
             own = new._replace(weight=weight)
             if source.standardizer is not None:
                 standardizers[k], own = _standardized(source.standardizer, own)
-            found, info = kind.adapt(spec.config, source.hyper, source.key, source.params, lender, own)
+            found, info = kind.adapt(spec.config, source.hyper, source.key, theirs, lender, own)
             params.append(jax.tree.map(np.asarray, found))
             status[k] = int(np.asarray(info.status)[0])
     zero, nothing = np.zeros(1, np.int32), np.full((1, 1), np.nan, np.float32)
     made = [DetectorParams(zero, s, own, nothing) for s, own in zip(standardizers, params, strict=True)]
     return made, status
+
+
+def _without_silent(params: Any, lender: Training) -> tuple[Any, Training]:
+    """Mates without those of which nothing is remembered: their networks and mixtures must lend nothing either."""
+    heard = np.unique(lender.machine[lender.clip[lender.weight > 0]])
+    if len(heard) in (0, len(lender.seed)) or lender.members is None:
+        return params, lender
+    place = np.zeros(len(lender.seed), np.int32)
+    place[heard] = np.arange(len(heard))
+    owner = np.where(lender.weight > 0, place[lender.machine[lender.clip]], -1)
+    members = members_of(owner, len(heard), lender.members.shape[1])
+    lender = lender._replace(machine=place[lender.machine], seed=lender.seed[heard], members=members)
+    return of_machines(params, heard), lender
 
 
 def _standardized(mates: Standardizer, new: Training) -> tuple[Standardizer, Training]:

@@ -57,7 +57,7 @@ def fit(
     """
     what = as_array(what)
     if is_vectors(what):
-        what = as_features(what, machine, None)
+        what, machine = as_features(what, machine, None), None  # rows that cannot be used have no name any more
         others.setdefault("features", config_of(what))
     spec = make_spec(model, settings=settings, **others)
     features, errors = gather(spec, what, machine=machine, sr=sr, cache=cache)

@@ -18,9 +18,17 @@ import numpy as np
 
 from adjax.model.calibration import MIN_CLIPS
 from adjax.model.extraction import ClipFeatures
+from adjax.model.spec import ModelSpec
 from adjax.types import MachineId
 
 SOURCE, TARGET = "source", "target"
+
+
+def judges_apart(spec: ModelSpec) -> bool:
+    """Whether domains are judged apart: not where a detector knows them itself."""
+    return spec.domains == "apart" and not any(
+        getattr(own.make(), "uses_domain", False) for own in spec.detectors
+    )
 
 
 def in_target(machine: MachineId) -> MachineId:

@@ -14,7 +14,7 @@ from adjax.data.clips import ClipTable
 from adjax.model.adapt import adapt_model, why_not
 from adjax.model.calibration import Calibration, calibrate, no_calibration, standing_apart
 from adjax.model.contrast import beside, contrasts_of
-from adjax.model.domains import targets
+from adjax.model.domains import as_targets, judges_apart, targets
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit_detector import FittedDetector, Watch, fit_detector, folder_of
 from adjax.model.folds import fold_of_clips, held_out_split
@@ -100,7 +100,13 @@ def fit_model(
             watch=watch,
         )
         fitted_too = [every[i] for i, own in enumerate(spec.detectors) if own in source.spec.detectors]
-        return adapt_model(source, [own.at(second) for own in fitted_too], group=group[second])
+        names = every[0].clips.machines
+        rest = [as_targets(own.at(second), names) for own in fitted_too]
+        try:
+            return adapt_model(source, rest, group=group[second])
+        except FitError as error:  # the others go on
+            failed = replace(source.record, failures=(*source.record.failures, error))
+            return replace(source, record=failed)
     every, group, findings = usable_clips(spec, every, group, failures)
     clips = every[0].clips
     machines = clips.machines
@@ -147,7 +153,6 @@ def fit_model(
 
 def _later(spec: ModelSpec, features: ClipFeatures) -> np.ndarray:
     """(n_clips,) bool, clips to which the model of all others is adapted: of target domains, of machines with few."""
-    knows_domains = any(getattr(own.make(), "uses_domain", False) for own in spec.detectors)
     if why_not(spec):
         return np.zeros(len(features.clips), bool)
     counts = Counter(clip.machine for clip in features.clips)
@@ -159,7 +164,7 @@ def _later(spec: ModelSpec, features: ClipFeatures) -> np.ndarray:
         if n < FEW and len(many) >= 2:
             few.add(machine)
     found = np.array([clip.machine in few for clip in features.clips], bool)
-    return found if spec.domains == "together" or knows_domains else found | targets(features)
+    return found | targets(features) if judges_apart(spec) else found
 
 
 def _calibrate(

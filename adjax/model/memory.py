@@ -19,7 +19,8 @@ from adjax.model.extraction import ClipFeatures
 from adjax.model.spec import ModelSpec
 from adjax.types import MachineId
 
-MOST = 2**20  # numbers of each machine and front end: 4 MB
+MOST = 2**20  # numbers of each machine and front end, 4 MB, as long as there are
+MOST_OF_ALL = 2**26  # of all machines no more than these, 256 MB
 
 
 def remember(
@@ -37,7 +38,8 @@ def remember(
         for machine in machines:
             places = [i for i, clip in enumerate(features.clips) if clip.machine == machine]
             size = int(lengths[places].sum()) * own.features.n_features
-            n = min(len(places), max(1, len(places) * MOST // max(size, 1)))
+            most = min(MOST, MOST_OF_ALL // len(machines))
+            n = min(len(places), max(1, len(places) * most // max(size, 1)))
             chosen += [places[i] for i in np.linspace(0, len(places) - 1, n).round().astype(int)]
         some = features.at(chosen)
         found.append(ClipFeatures(some.clips, some.rows, some.offsets, columns=some.columns))
