@@ -13,9 +13,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 import adjax
 from adjax import MachineId
 from adjax.model.adapt import STAND_INS, adapt_model
+from adjax.model.fit import fit_model
 from adjax.model.keep import load_model
 from adjax.model.model import Model
-from adjax.model.vectors import as_features
+from adjax.model.named import make_spec
+from adjax.model.vectors import as_features, config_of
 from adjax.types import FitError, SettingsError
 
 D, N_CLIPS = 12, 40
@@ -121,8 +123,11 @@ def test_p_values_of_normal_clips_hold(n_mates: int) -> None:
 
 
 def test_a_bad_small_machine_does_not_stop_a_fit() -> None:
-    rows = np.concatenate([clips("pump/a", 20), clips("pump/b", 20), np.full((3, D), np.nan)])
-    model = adjax.fit(rows, "joint", machine=["pump/a"] * 20 + ["pump/b"] * 20 + ["pump/z"] * 3)
+    names = ["pump/a"] * 20 + ["pump/b"] * 20 + ["pump/z"] * 3
+    rows = np.concatenate([clips("pump/a", 20), clips("pump/b", 20), clips("pump/z", 3)])
+    features = as_features(rows, names, None)
+    features.rows[40:] = np.nan
+    model = fit_model(make_spec("joint", features=config_of(features)), features)
     assert len(model.machines) == 2
     assert any("not finite" in str(own) for own in model.record.failures)
 
