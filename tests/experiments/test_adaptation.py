@@ -49,16 +49,16 @@ def vectors() -> ClipFeatures:
 @pytest.fixture(scope="module")
 def found() -> list[Trial]:
     features = vectors()
-    spec = make_spec("auto", features=config_of(features), n_folds=3)
+    spec = make_spec("joint+identity", features=config_of(features), n_folds=3)
     every = (features,) * len(spec.detectors)
     bench, failed = bench_of(spec, mixture_spec(config_of(features)), every, features.clips.machines[2])
     assert not failed
     assert len(bench.model.machines) == 2
-    return list(trials(bench, (0, 1, 4), 2))
+    return list(trials(bench, (0, 1, 4), 1))
 
 
 def test_every_way_scores_the_clips_of_the_machine_left_out(found: list[Trial]) -> None:
-    assert [(own.k, own.draw) for own in found] == [(0, 0), (1, 0), (1, 1), (4, 0), (4, 1)]
+    assert [(own.k, own.draw) for own in found] == [(0, 0), (1, 0), (4, 0)]
     assert set(found[0].scores) == {AS_IS}
     for own in found[1:]:
         assert {DEFAULT, KIND + "joint", KIND + "identity", MAP} <= set(own.scores)
@@ -66,9 +66,9 @@ def test_every_way_scores_the_clips_of_the_machine_left_out(found: list[Trial]) 
             assert np.isfinite(scores).all(), system
     # One clip does not say how much a column moves.
     assert OWN + "joint" not in found[1].scores
-    assert OWN + "joint" in found[3].scores
+    assert OWN + "joint" in found[2].scores
     labels = np.repeat([0, 1], 8)
-    for own in found[3:]:
+    for own in found[2:]:
         rows, alarms = judged_trial("pumps", own, labels)
         areas = {row.system: row.auc for row in rows}
         assert areas[DEFAULT] > 0.9

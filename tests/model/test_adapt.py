@@ -21,6 +21,7 @@ from adjax.model.vectors import as_features, config_of
 from adjax.types import FitError, SettingsError
 
 D, N_CLIPS = 12, 40
+KINDS = "joint+identity"  # two that fit in no time
 MATES = [f"pump/{name}" for name in "abcd"]
 
 
@@ -35,10 +36,10 @@ def clips(machine: str, n: int, seed: int = 0, *, fault: float = 0.0) -> np.ndar
 @pytest.fixture(scope="module")
 def model() -> Model:
     rows = np.concatenate([clips(name, N_CLIPS) for name in MATES])
-    return adjax.fit(rows, machine=[name for name in MATES for _ in range(N_CLIPS)])
+    return adjax.fit(rows, KINDS, machine=[name for name in MATES for _ in range(N_CLIPS)])
 
 
-@pytest.mark.parametrize("k", [1, 2, 5, 30])
+@pytest.mark.parametrize("k", [1, 2, 6])
 def test_a_few_clips_make_a_model_of_a_new_machine(model: Model, k: int) -> None:
     adapted = model.adapt(clips("pump/new", k), machine="pump/new")
     assert adapted.machines == (*model.machines, MachineId("pump", "new"))
@@ -63,7 +64,7 @@ def test_it_is_near_the_model_that_heard_all_from_the_start(model: Model) -> Non
     own = clips("pump/new", 30)
     rows = np.concatenate([*(clips(name, N_CLIPS) for name in MATES), own])
     names = [name for name in MATES for _ in range(N_CLIPS)] + ["pump/new"] * len(own)
-    together = adjax.fit(rows, machine=names)
+    together = adjax.fit(rows, KINDS, machine=names)
     new = np.concatenate([clips("pump/new", 50, 1), clips("pump/new", 50, 2, fault=4.0)])
     first, second = (
         one.score(new, machine="pump/new") for one in (model.adapt(own, machine="pump/new"), together)
@@ -114,7 +115,7 @@ def test_p_values_of_normal_clips_hold(n_mates: int) -> None:
     rows = np.concatenate([clips(name, 24) for name in names])
     model = adjax.fit(rows, "joint", machine=[name for name in names for _ in range(24)])
     p_values = []
-    for number in range(40):
+    for number in range(30):
         name = f"pump/{number}"
         adapted = model.adapt(clips(name, 3), machine=name)
         p_values.append(adapted.score(clips(name, 50, 9), machine=name).p_values)
@@ -210,6 +211,6 @@ def test_a_machine_with_few_clips_beside_others_with_many_is_adapted_to(model: M
     own = clips("pump/new", 5)
     rows = np.concatenate([*(clips(name, N_CLIPS) for name in MATES), own])
     names = [name for name in MATES for _ in range(N_CLIPS)] + ["pump/new"] * 5
-    together, adapted = adjax.fit(rows, machine=names), model.adapt(own, machine="pump/new")
+    together, adapted = adjax.fit(rows, KINDS, machine=names), model.adapt(own, machine="pump/new")
     assert together.machines == adapted.machines
     jax.tree.map(assert_array_equal, together.params, adapted.params)

@@ -77,7 +77,7 @@ def test_numbers_of_an_earlier_version_say_so(kept: tuple[Model, Path], tmp_path
     settings = json.loads((folder / "settings.json").read_text())
     settings["shapes"]["n_bands"] = [own + 1 for own in settings["shapes"]["n_bands"]]
     rewrite(folder, format=FORMAT - 1, shapes=settings["shapes"])
-    with pytest.raises(StoreError, match="keeps other numbers since .* train it anew"):
+    with pytest.raises(StoreError, match=r"keeps other numbers since .* train it anew"):
         load_model(folder)
 
 
