@@ -21,10 +21,11 @@ from adjax.model.extraction import ClipFeatures
 from adjax.model.inputs import extract_for
 from adjax.model.keep import CARD, load_model, save_model
 from adjax.model.machines import machine_of
+from adjax.model.model import ANY, Model
 from adjax.model.vectors import as_features, read_vectors, takes_vectors
 from adjax.report.tables import fits_table, thresholds_table
 from adjax.store import check_ours
-from adjax.types import DataError, SettingsError, readable
+from adjax.types import DataError, MachineId, SettingsError, readable
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def adapt(command: Adapt, console: Console) -> bool:
     check_ours(command.out, "model")
     model = load_model(command.model)
     check_adaptable(model)
+    check_machine(command.machine, model)
     if takes_vectors(model.spec) != (command.vectors is not None):
         wanted = (
             "a table of vectors: --vectors TABLE"
@@ -99,12 +101,8 @@ def adapt(command: Adapt, console: Console) -> bool:
         adapted = adapt_model(model, features, group=group)
     adapted = adapted.with_about(adapted=[*model.record.about.get("adapted", []), readable(str(source))])
     save_model(adapted, command.out)
-    new = [
-        name
-        for name in adapted.machines
-        if name in set(features[0].clips.machines) or name not in model.machines
-    ]
-    fits = [fit for fit in adapted.record.fits if (fit.machine_type, fit.machine_id) in new]
+    fits = [fit for fit in adapted.record.fits if fit not in model.record.fits]
+    new = {MachineId(fit.machine_type, fit.machine_id) for fit in fits}
     print_table(console, fits_table("Adapted", tuple(fits)))
     if adapted.calibrated:
         print_table(console, thresholds_table(adapted))
@@ -116,10 +114,27 @@ def adapt(command: Adapt, console: Console) -> bool:
         text for text in map(str, (*everything.rejected, *adapted.record.failures)) if text not in known
     ]
     print_failures(console, list(dict.fromkeys(failures)), f"all in {command.out / CARD}")
-    say(console, f"The model of {count(len(adapted.machines), 'machine')} is in {command.out}.")
+    say(console, f"The model of {count(len(adapted.names), 'machine')} is in {command.out}.")
     files = "FILES-OR-FOLDERS" if vectors is None else "--vectors TABLE"
     say(console, f"Next: adjax score {command.out} {files}, adjax info {command.out}", style="green")
     return not failures
+
+
+def check_machine(machine: str | None, model: Model) -> None:
+    """Refuse a name that means something else, or of a type that the model does not know.
+
+    Raises:
+        SettingsError: it is one.
+    """
+    if machine is None:
+        return
+    if machine == ANY:
+        raise SettingsError(f"machine {ANY!r} means that nobody knows which (adjax score); give a name")
+    types = sorted({name.machine_type for name in model.machines})
+    if "/" in machine and machine_of(machine).machine_type not in types:
+        raise SettingsError(
+            f"machine {machine!r}: the model knows the types {', '.join(types)}, not that one"
+        )
 
 
 def _named(features: ClipFeatures, machine: str | None) -> ClipFeatures:

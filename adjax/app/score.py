@@ -115,7 +115,7 @@ def score(command: Score, console: Console) -> Verdict:
     written = write_failures(beside, tuple(failures)) if command.out else None
     n = sum(counts.values())
     if worst is not None and n:
-        print_table(console, scores_table(f"{count(n, 'clip')}, worst first", worst, most=_SHOWN))
+        print_table(console, scores_table(f"{count(n, 'clip')}, worst first", worst, most=_SHOWN, total=n))
         print_flags(console, worst)
     told = ", ".join(f"{number:,} {verdict}" for verdict, number in counts.items() if number)
     rate = f" at a false-alarm rate of {model.false_alarm_rate:g}" if model.calibrated else ""

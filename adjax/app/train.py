@@ -98,7 +98,7 @@ def train(command: Train, console: Console) -> bool:
     print_notes(console, notes, model.record.held_out)
     failures = dict.fromkeys(map(str, (*everything.rejected, *model.record.failures)))
     print_failures(console, list(failures), f"all in {command.out / CARD}")
-    say(console, f"The model of {count(len(model.machines), 'machine')} is in {command.out}.")
+    say(console, f"The model of {count(len(model.names), 'machine')} is in {command.out}.")
     new = "FILES-OR-FOLDERS" if vectors is None else "--vectors TABLE"
     say(console, f"Next: adjax score {command.out} {new}, adjax info {command.out}", style="green")
     return not failures

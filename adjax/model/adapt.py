@@ -18,7 +18,7 @@ from adjax.data.clips import count
 from adjax.detectors.kinds import kind_of
 from adjax.model.adapt_detector import adapt_lanes, held_out_parts, mates_of, play, source_of
 from adjax.model.calibration import Calibration, calibrate, no_calibration, standing_apart
-from adjax.model.domains import as_targets, judges_apart
+from adjax.model.domains import as_targets, judges_apart, wholes
 from adjax.model.extraction import ClipFeatures
 from adjax.model.fit_detector import typical_of
 from adjax.model.folds import fold_of_clips
@@ -150,19 +150,28 @@ def _of_known_type(features: ClipFeatures, known: Sequence[MachineId]) -> ClipFe
         return features
     if len(types) > 1:
         raise SettingsError(
-            f"{strange[0].label} is of no type that the model knows ({', '.join(types)}): say which machines are "
-            f"its mates, such as machine '{types[0]}/{strange[0].label}'"
+            f"{strange[0].label} is of no type that the model knows ({', '.join(types)}): say of which it is, such as "
+            f"machine '{types[0]}/{strange[0].machine_id or strange[0].machine_type}'"
         )
     clips = [
         clip
         if clip.machine_type in types
-        else replace(clip, machine_type=types[0], machine_id="/".join(filter(None, clip.machine)))
+        else replace(
+            clip,
+            machine_type=types[0],
+            machine_id=clip.machine_id or clip.machine_type,
+            key=clip.name,
+        )
         for clip in features.clips
     ]
-    note = (
-        f"{strange[0].label} is taken for a machine of the type {types[0]}, the only one that the model knows"
+    notes = [
+        f"{name.label} is taken for {MachineId(types[0], name.machine_id or name.machine_type).label}: the model knows "
+        f"no other type than {types[0]}"
+        for name in strange
+    ]
+    return replace(
+        features, clips=replace(features.clips, clips=tuple(clips)), notes=(*features.notes, *notes)
     )
-    return replace(features, clips=replace(features.clips, clips=tuple(clips)), notes=(*features.notes, note))
 
 
 def _with_machine(
@@ -198,15 +207,20 @@ def _with_machine(
         played = play(source, roles)
         typical = typical_of(own, features, np.zeros(n, np.int64), 1)
         found.append(Adapted(made[-1]._replace(typical=typical), parts, played, int(status[-1])))
-    mates = {name for own in spec.detectors for name in mates_of(own, model.machines, machine)}
-    n_mates = len([name for name in mates if name.machine_type == machine.machine_type])
+    mates = {name for own in spec.detectors for name in mates_of(own, model.machines, machine)} - {machine}
+    n_mates = len(wholes([name for name in mates if name.machine_type == machine.machine_type]))
     note = f"{machine.label} is adapted: {count(n, 'clip')} of its own, beside {count(n_mates, 'machine')} of its type"
+    if machine in model.machines:
+        note += f"; they take the place of the {count(model.record.n_clips[machine.label], 'clip')} it was known from"
     rate = float(model.params.calibration.false_alarm_rate)
     held_out: tuple[HeldOut, ...] = ()
     if calibrated:
         calibration, scores, usable = calibration_of(spec, found, rate, machine)
         names = tuple(every[0].clips[i].name for i in usable)
         held_out = (HeldOut(machine, names, scores, standing_apart(names, scores)),)
+        lent = int(calibration.n_held_out[0]) - len(usable)
+        if lent:
+            note += f". Its false alarms rest on {count(len(usable), 'held-out clip')} of its own and {lent} of theirs"
     else:
         calibration = no_calibration(1, len(model.part_names), rate)
     fits = tuple(

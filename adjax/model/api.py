@@ -57,7 +57,10 @@ def fit(
     """
     what = as_array(what)
     if is_vectors(what):
-        what, machine = as_features(what, machine, None), None  # rows that cannot be used have no name any more
+        what, machine = (
+            as_features(what, machine, None),
+            None,
+        )  # rows that cannot be used have no name any more
         others.setdefault("features", config_of(what))
     spec = make_spec(model, settings=settings, **others)
     features, errors = gather(spec, what, machine=machine, sr=sr, cache=cache)

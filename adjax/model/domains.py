@@ -63,7 +63,7 @@ def as_targets(features: ClipFeatures, known: Sequence[MachineId]) -> ClipFeatur
     """Clips of a target domain, of machines that a model knows, named by it."""
     judged = {name for name in wholes(known) if name in known}
     clips = [
-        replace(clip, machine_id=in_target(clip.machine).machine_id)
+        replace(clip, machine_id=in_target(clip.machine).machine_id, key=clip.name)
         if clip.domain == TARGET and clip.machine in judged
         else clip
         for clip in features.clips

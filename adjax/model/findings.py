@@ -50,7 +50,11 @@ class TrainingFindings:
 
 
 def check_training(
-    names: Sequence[str], infos: Sequence[ClipInfo], *, machine: str = "this machine"
+    names: Sequence[str],
+    infos: Sequence[ClipInfo],
+    *,
+    machine: str = "this machine",
+    least: int = MIN_RECORDINGS,
 ) -> TrainingFindings:
     """Look at the training clips of one machine.
 
@@ -58,6 +62,7 @@ def check_training(
         names: of the clips.
         infos: of the clips, in the same order.
         machine: what to call it in the reasons.
+        least: recordings that there must be; 1 where others tell how normal clips differ.
     """
     pairs = list(zip(names, infos, strict=True))
     heard = [(name, info) for name, info in pairs if not info.is_silent]
@@ -80,10 +85,10 @@ def check_training(
             for finding in _those(heard, "header", words, partial(_was_mended, code))
         ),
     ]
-    return TrainingFindings(tuple(findings), tuple(_reasons(len(pairs), heard, machine)))
+    return TrainingFindings(tuple(findings), tuple(_reasons(len(pairs), heard, machine, least)))
 
 
-def _reasons(n: int, heard: list[tuple[str, ClipInfo]], machine: str) -> Iterable[str]:
+def _reasons(n: int, heard: list[tuple[str, ClipInfo]], machine: str, least: int) -> Iterable[str]:
     distinct = len({info.fingerprint for _, info in heard})
     if n == 0:
         yield f"{machine} has no training clip: give at least {MIN_RECORDINGS} recordings"
@@ -94,12 +99,12 @@ def _reasons(n: int, heard: list[tuple[str, ClipInfo]], machine: str) -> Iterabl
             f"only {len(heard)} of {n} training clips of {machine} are not silent: check the recorder, and give at "
             f"least {MIN_HEARD}"
         )
-    elif n == 1:
+    elif n == 1 and least > 1:
         yield (
             f"{machine} has one training clip, from which nobody can tell how normal clips differ: give at least "
             f"{MIN_RECORDINGS} recordings"
         )
-    elif distinct < MIN_RECORDINGS:
+    elif n > 1 and distinct < MIN_RECORDINGS:
         yield f"{len(heard)} training clips of {machine} are the same recording: give different recordings"
 
 

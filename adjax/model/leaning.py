@@ -29,6 +29,7 @@ from adjax.model.vectors import align
 from adjax.types import MachineId
 
 MOST_CLIPS = 32  # of a machine that are looked at
+LEAST = 3  # of fewer nobody can tell
 
 
 class Leaning(NamedTuple):
@@ -53,7 +54,7 @@ class Leaning(NamedTuple):
 
 
 def leanings(model: Model, clips: Sequence[ClipFeatures]) -> tuple[Leaning, ...]:
-    """What the model leans on, for each machine that has clips, in the model's order.
+    """What the model leans on, for each machine that has at least 3 clips, in the model's order.
 
     Detectors of samples have no columns, and are left out. Where clips are single rows, the slope is taken midway
     between two of them: at a clip that it has learnt by heart, a nearest neighbour has none.
@@ -74,7 +75,7 @@ def leanings(model: Model, clips: Sequence[ClipFeatures]) -> tuple[Leaning, ...]
     found = []
     for number, machine in enumerate(model.machines):
         own = np.flatnonzero(places == number)
-        if not len(own) or not columns:
+        if len(own) < LEAST or not columns:
             continue
         some = own[np.unique(np.linspace(0, len(own) - 1, MOST_CLIPS).round().astype(int))].tolist()
         moved = np.zeros(len(columns))

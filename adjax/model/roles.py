@@ -16,6 +16,7 @@ from adjax.model.extraction import ClipFeatures
 from adjax.types import MachineId
 
 MOST_MATES = 8  # that play
+JUDGED = 2  # clips of each of them, at least
 MOST_CLIPS = 64  # of each of them that are judged
 
 
@@ -36,7 +37,9 @@ class Role(NamedTuple):
 def cast_roles(
     memory: Sequence[ClipFeatures], machine: MachineId, n_clips: int, seed: int
 ) -> tuple[Role, ...]:
-    """Who plays a machine of so many clips: other machines of its type that have two clips more, if there are two.
+    """Who plays a machine of so many clips: other machines of its type, if there are two.
+
+    Of one that has no more clips than these, fewer are heard, so that two are left to be judged.
 
     Args:
         memory: of the model, for each detector.
@@ -50,7 +53,7 @@ def cast_roles(
         mate = clip.machine.machine_type == machine.machine_type and clip.machine != machine
         if mate and all((clip.machine, clip.path) in own for own in sets):
             clips.setdefault(clip.machine, []).append(clip.path)
-    able = [name for name, own in clips.items() if len(own) >= n_clips + 2]
+    able = [name for name, own in clips.items() if len(own) > JUDGED]
     if len(clips) < 2 or not able:
         return ()
     chosen = np.linspace(0, len(able) - 1, min(len(able), MOST_MATES)).round().astype(int)
@@ -58,10 +61,11 @@ def cast_roles(
     for name in (able[i] for i in chosen):
         own = clips[name]
         rng = np.random.default_rng([seed, name.seed])
-        start = int(rng.integers(len(own) - n_clips + 1))
-        others = own[:start] + own[start + n_clips :]
+        n = min(n_clips, len(own) - JUDGED)
+        start = int(rng.integers(len(own) - n + 1))
+        others = own[:start] + own[start + n :]
         judged = sorted(rng.permutation(len(others))[:MOST_CLIPS].tolist())
-        roles.append(Role(name, tuple(own[start : start + n_clips]), tuple(others[i] for i in judged)))
+        roles.append(Role(name, tuple(own[start : start + n]), tuple(others[i] for i in judged)))
     return tuple(roles)
 
 

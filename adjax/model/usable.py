@@ -10,7 +10,7 @@ import numpy as np
 from adjax.model.calibration import MIN_CLIPS
 from adjax.model.comparable import Profile, fit_profile
 from adjax.model.extraction import ClipFeatures
-from adjax.model.findings import TrainingFindings, check_training
+from adjax.model.findings import MIN_RECORDINGS, TrainingFindings, check_training
 from adjax.model.spec import ModelSpec
 from adjax.types import AdjaxError, ClipError, FitError, MachineId
 
@@ -44,7 +44,7 @@ def usable_clips(
     if least is None:
         least = 1 if spec.calibration == "none" else MIN_CLIPS
     every, group = _enough(least, every, group, failures)
-    findings = look_at(every[0])
+    findings = look_at(every[0], least=min(least, MIN_RECORDINGS))
     every, group = _without_refused(findings, every, group, failures)
     # One order of machines, so that sums have one order, and the same bits.
     order = np.array(sorted(range(len(group)), key=lambda i: every[0].clips[i].machine), np.int64)
@@ -53,12 +53,12 @@ def usable_clips(
     return every, group, findings
 
 
-def look_at(features: ClipFeatures) -> dict[MachineId, TrainingFindings]:
+def look_at(features: ClipFeatures, *, least: int = MIN_RECORDINGS) -> dict[MachineId, TrainingFindings]:
     """What is odd about the training recordings of each machine; nothing where no sound is behind them."""
     found = {}
     for name in features.clips.machines if features.infos else ():
         own = features.of_machine(name)
-        found[name] = check_training(own.clips.names, own.infos, machine=name.label)
+        found[name] = check_training(own.clips.names, own.infos, machine=name.label, least=least)
     return found
 
 

@@ -196,8 +196,8 @@ def leaning_table(found: Sequence[Leaning], *, most: int = 5) -> Table:
     return table
 
 
-def scores_table(title: str, result: Result, *, most: int = 20) -> Table:
-    """The clips, worst first; only the first ones of many."""
+def scores_table(title: str, result: Result, *, most: int = 20, total: int | None = None) -> Table:
+    """The clips, worst first; only the first ones of many, `total` where they are not all in the result."""
     table = Table(title=title, title_justify="left")
     shown_flags = any(len(own) for own in result.flags)
     names = ("clip", "machine", "score", "p-value", "decision", "part") + (("flags",) if shown_flags else ())
@@ -214,7 +214,7 @@ def scores_table(title: str, result: Result, *, most: int = 20) -> Table:
             result.loudest[i], *([flags] if shown_flags else []),
         )  # fmt: skip
     if len(order) > most:
-        table.caption = f"and {len(order) - most:,} more, all in the CSV"
+        table.caption = f"and {(total or len(order)) - most:,} more"
     return table
 
 

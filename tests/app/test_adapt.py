@@ -52,7 +52,10 @@ def test_the_adapted_model_judges_the_new_machine(
     new = table(tmp_path / "new.csv", {"d": 5}, seed=1)
     assert adapt(model, new, tmp_path / "adapted") == OK
     told = " ".join(capsys.readouterr().out.split())
-    assert "pump d is adapted: 5 clips of its own, beside 3 machines of its type" in told
+    assert (
+        "pump d is adapted: 5 clips of its own, beside 3 machines of its type. Its false alarms rest on"
+        in told
+    )
     assert f"Next: adjax score {tmp_path / 'adapted'} --vectors TABLE" in told
     tomorrow = table(tmp_path / "tomorrow.csv", {"d": 20, "a": 4}, seed=2)
     faulty = table(tmp_path / "faulty.csv", {"d": 20}, seed=3, fault=9.0)
@@ -108,6 +111,22 @@ def test_a_model_of_vectors_takes_no_recordings(
 def test_another_type_needs_a_name(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In a model of one type any machine is of that type; `--machine` says which it is."""
     new = table(tmp_path / "new.csv", {"d": 5})
-    assert adapt(model, new, tmp_path / "first", "--machine", "fan/x") == OK
-    assert load_model(tmp_path / "first").machines[-1] == ("pump", "fan/x")
-    assert "is taken for a machine of the type pump" in " ".join(capsys.readouterr().out.split())
+    for name, told in (("fan/x", "the model knows the types pump"), ("any", "nobody knows which")):
+        assert adapt(model, new, tmp_path / "first", "--machine", name) == CANNOT_RUN
+        assert told in " ".join(capsys.readouterr().err.split())
+    assert adapt(model, new, tmp_path / "first", "--machine", "x") == OK
+    assert load_model(tmp_path / "first").machines[-1] == ("pump", "x")
+    assert "x is taken for pump x: the model knows no other type than pump" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_a_known_machine_heard_anew_is_told(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert adapt(model, table(tmp_path / "new.csv", {"b": 4}, seed=5), tmp_path / "out") == OK
+    told = " ".join(capsys.readouterr().out.split())
+    assert "beside 2 machines of its type; they take the place of the 20 clips it was known from" in told
+    assert "4 held-out clips of its own and 16 of theirs" in told
+    assert "Adapted" in told
+    assert "pump b" in told.split("Thresholds")[0]
