@@ -10,8 +10,8 @@ Work:    one fit of `auto` gives the scores of each kind and the evidence that a
          (`experiments._fusions`). "gaussians" alone is what `auto` was before: the loudest of one-view Gaussians.
 Settings chosen on: see experiments/README.md for how often labels were looked at while `auto` was made. Labels judge
          here, and name the best kind; they choose nothing.
-Result:  experiments/README.md, "Settings without labels". AUC / pAUC of auto: simulated at full size .998 / .993
-         (-6 dB) and .979 / .952 (-12 dB), 11 minutes; real clips .910 / .916 (before: .898 / .918), 1.5 minutes; two
+Result:  experiments/README.md, "Settings without labels". AUC / pAUC of auto: simulated at full size .998 / .994
+         (-6 dB) and .986 / .963 (-12 dB), 19 minutes; real clips .898 / .900 (before: .898 / .918), 1 minute; two
          busy cores of an Intel Xeon. Brackets: 95% bootstrap, over machines with folds, else over clips; the best kind
          is named anew in each resample.
 """
