@@ -20,10 +20,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import jax
 import numpy as np
 import tyro
 
 from adjax.app.console import make_console
+from adjax.app.startup import cache_compilations
 from adjax.data.cache import default_folder
 from adjax.data.index import index_folder
 from adjax.evaluation.metrics import evaluate
@@ -62,6 +64,8 @@ class Study:
     """Folder for the areas and the figures."""
     vectors: Path | None = None
     """Folder of tables of vectors."""
+    tables: tuple[str, ...] = tuple(TABLES)
+    """Which of them."""
     data: Path | None = None
     """Root of a data set of recordings."""
     clips: tuple[int, ...] = (0, 1, 2, 5, 20, 100)
@@ -74,6 +78,7 @@ def main() -> int:
     """Run the study; the exit code is 1 if a clip or a fit failed."""
     study = tyro.cli(Study, description=__doc__)
     console, started = make_console(), time.perf_counter()
+    cache_compilations()
     study.out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     alarms: list[Alarms] = []
@@ -87,8 +92,9 @@ def main() -> int:
             for trial in trials(bench, study.clips, study.draws):
                 more, share = judged(name, trial, labels)
                 rows, alarms = rows + more, alarms + share
+            write_csv(study.out / "areas.csv", rows, alarms)
+            jax.clear_caches()  # a process has room for so many programs; the next machine finds them on disk
             console.print(f"{name}, {machine.label}: {time.perf_counter() - begun:.0f} s", highlight=False)
-    write_csv(study.out / "areas.csv", rows, alarms)
     summaries = {name: summarize(rows, name) for name in dict.fromkeys(row.data for row in rows)}
     for table in (*tables(summaries), alarm_table(alarms)):
         console.print(table)
@@ -108,7 +114,7 @@ def main() -> int:
 def data_sets(study: Study) -> Iterator[tuple[str, ModelSpec, Sequence[ClipFeatures]]]:
     """Name, what the source is, and features for each of its detectors."""
     if study.vectors is not None:
-        for name, files in TABLES.items():
+        for name, files in ((name, TABLES[name]) for name in study.tables):
             features = together([read_vectors(study.vectors / f"{file}.csv") for file in files])
             spec = make_spec("auto", features=config_of(features), n_folds=N_FOLDS)
             yield name, spec, (features,) * len(spec.detectors)

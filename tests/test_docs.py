@@ -21,7 +21,7 @@ def test_the_page_on_vectors_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         if language == "python":
             exec(text, seen)
         else:
-            assert [main(line.split()[1:]) for line in text.splitlines()] == [OK] * 4
+            assert [main(line.split()[1:]) for line in text.splitlines()] == [OK] * 5
     assert len(seen["result"].scores) == 60
     assert seen["test"].rows.shape == (20, 3)
     assert (tmp_path / "results" / "figures" / "pump_roc.png").exists()

@@ -12,6 +12,7 @@ import numpy as np
 from adjax.model.calibration import Calibration
 from adjax.model.evidence import Evidence
 from adjax.model.extraction import ClipFeatures
+from adjax.model.lift import padded_together
 from adjax.model.memory import remember
 from adjax.model.model import Model
 from adjax.model.score import DetectorParams, ModelParams
@@ -126,24 +127,14 @@ def _parameters(first: Any, second: Any, n_first: int) -> Any:
 
     def join(a: Any, b: Any) -> Any:
         if not is_shared(a):
-            return _padded(a[:n_first], b)
+            return padded_together(a[:n_first], b)
         same = jax.tree.map(lambda x, y: np.shape(x)[1:] == np.shape(y)[1:], a.value, b.value)
         n = len(jax.tree.leaves(a.value)[0])
         for i in range(n) if all(jax.tree.leaves(same)) else ():
             equal = jax.tree.map(lambda x, y, i=i: np.array_equal(x[i], y[0]), a.value, b.value)
             if all(jax.tree.leaves(equal)):  # one table of what all machines have in common is enough
                 return Shared(a.value, np.append(a.fit, np.int32(i)).astype(np.int32))
-        value = jax.tree.map(_padded, a.value, b.value)
+        value = jax.tree.map(padded_together, a.value, b.value)
         return Shared(value, np.concatenate([a.fit, b.fit + n]).astype(np.int32))
 
     return jax.tree.map(join, first, second, is_leaf=is_shared)
-
-
-def _padded(first: Any, second: Any) -> np.ndarray:
-    shape = np.maximum(np.shape(first)[1:], np.shape(second)[1:]).astype(int)
-    return np.concatenate(
-        [
-            np.pad(leaf, ((0, 0), *((0, n - m) for n, m in zip(shape, np.shape(leaf)[1:], strict=True))))
-            for leaf in (np.asarray(first), np.asarray(second))
-        ]
-    )

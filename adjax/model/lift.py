@@ -114,20 +114,20 @@ def members_of(owner: np.ndarray, n_machines: int, most: int = 0) -> np.ndarray:
 def join_fits(fits: Sequence[Any]) -> Any:
     """Parameters of several fits, on the host, as those of all their machines, one fit after the other.
 
-    What is `Shared` and has other sizes in each fit, such as that of a table of classes, ends in zeros.
+    What has other sizes in each fit, such as that of a table of classes, ends in zeros.
     """
 
     def join(*leaves: Any) -> Any:
         if not is_shared(leaves[0]):
-            return np.concatenate(leaves)
+            return padded_together(*leaves)
         starts = np.cumsum([0, *(len(jax.tree.leaves(leaf.value)[0]) for leaf in leaves)])
         fit = np.concatenate([leaf.fit + start for leaf, start in zip(leaves, starts, strict=False)])
-        return Shared(jax.tree.map(_stack, *(leaf.value for leaf in leaves)), fit.astype(np.int32))
+        return Shared(jax.tree.map(padded_together, *(leaf.value for leaf in leaves)), fit.astype(np.int32))
 
     return jax.tree.map(join, *fits, is_leaf=is_shared)
 
 
-def _stack(*leaves: Any) -> np.ndarray:
+def padded_together(*leaves: Any) -> np.ndarray:
     """One after the other, each padded with zeros to the largest."""
     shape = np.max([np.shape(leaf)[1:] for leaf in leaves], axis=0).astype(int)
     return np.concatenate(

@@ -14,6 +14,7 @@ from adjax.model import adapt
 from adjax.model.adapt_detector import Source, adapt_lanes, play, source_of
 from adjax.model.extraction import ClipFeatures
 from adjax.model.model import Model
+from adjax.model.roles import cast_roles
 from adjax.model.vectors import as_features
 from adjax.types import MachineId
 
@@ -66,7 +67,7 @@ def test_the_new_machine_and_the_mates_that_play_it_have_them(model: Model) -> N
         ((different,), _) = adapt_lanes(other, new(20), lanes)
         assert_array_equal(own.params.whitening, same.params.whitening)
         assert not np.allclose(own.params.whitening, different.params.whitening)
-    first, second = (play(one, 20, 0)[0][1] for one in (learnt, fixed))
+    first, second = (play(one, cast_roles([one.kept], NEW, 20, 0))[0] for one in (learnt, fixed))
     assert not np.allclose(first, second)
 
 

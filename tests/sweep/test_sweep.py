@@ -164,7 +164,14 @@ def test_a_trial_of_an_autoencoder_is_the_run_it_stands_for(
     if residual == "mahalanobis":
         own |= {"residual": residual, "n_domains": 2}
     features = replace(FEATURES, pooling="none")
-    base = make_spec("autoencoder", settings=own, features=features, standardize=True, calibration="none")
+    base = make_spec(
+        "autoencoder",
+        settings=own,
+        features=features,
+        standardize=True,
+        calibration="none",
+        domains="together",  # a trial is one fit
+    )
     two = ClipTable(
         tuple(
             replace(clip, domain="target" if i % 4 == 0 else "source")
