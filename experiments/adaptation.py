@@ -9,8 +9,9 @@ Work:    each machine is left out in turn; the others' normal clips are the sour
          leaves out of them, are lanes of one program. Ways: `experiments._adaptation`.
 Settings chosen on: see docs/adaptation.md for how often labels were looked at while the default was made. They choose
          nothing here.
-Result:  docs/adaptation.md; AUC / pAUC of the default over 8 machines with 2, 5, 20, 100 clips .882 / .770, .909 / .816,
-         .923 / .825, .942 / .857 (3 draws; 17 minutes on two busy cores). Brackets: 95% bootstrap over machines and, within them, draws; the same for all systems.
+Result:  docs/adaptation.md; AUC / pAUC of the default over 8 machines with 2, 5, 20, 100 clips: .882 / .770,
+         .909 / .816, .923 / .825, .942 / .857 (3 draws; 17 minutes on two busy cores). Brackets: 95% bootstrap over
+         machines and, within them, draws; the same for all systems.
 """
 
 from __future__ import annotations
