@@ -43,7 +43,7 @@ def _rhythms(config: FeatureConfig) -> list[str]:
     edges, rate = _edges(config), config.sr / config.hop_length / WINDOW
     groups = [(edges[i], edges[i + GROUP + 1]) for i in range(0, config.n_mels, GROUP)]
     return [
-        f"rhythm of {low:.0f} to {high:.0f} Hz at {first * rate:.2g} to {(last - 1) * rate:.2g} a second"
+        f"rhythm of {low:.0f} to {high:.0f} Hz at {_span(first * rate, (last - 1) * rate)} per second"
         for first, last in pairwise(EDGES)
         for low, high in groups
     ]
@@ -60,3 +60,9 @@ def _hz(values: list[float]) -> list[str]:
         if len({*names}) == len(names):
             break
     return names
+
+
+def _span(low: float, high: float) -> str:
+    """One number where both are the same, such as 0.49; else 0.73 to 0.98."""
+    first, last = f"{low:.2g}", f"{high:.2g}"
+    return first if first == last else f"{first} to {last}"

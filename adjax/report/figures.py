@@ -146,15 +146,16 @@ def leaning_bars(found: Sequence[Leaning], *, most: int = 10) -> Figure:
         found: of some machines, at least one.
         most: bars of a panel.
     """
-    figure = Figure(figsize=(4.2 * len(found), 0.28 * most + 1.2), layout="constrained")
+    figure = Figure(figsize=(5.0 * len(found), 0.28 * most + 1.2), layout="constrained")
     axes = figure.subplots(1, len(found), squeeze=False, sharex=True)[0]
     for axis, own in zip(axes, found, strict=True):
         first = np.argsort(-own.shares, kind="stable")[:most]
         axis.barh(range(len(first)), own.shares[first], color=NORMAL)
         names = [plain(own.columns[i]) for i in first]
-        axis.set_yticks(range(len(first)), [f"{name[:40]}…" if len(name) > 41 else name for name in names])
+        axis.set_yticks(range(len(first)), [f"{name[:48]}…" if len(name) > 49 else name for name in names])
         axis.invert_yaxis()
-        axis.set(title=plain(own.machine.label), xlabel="share of what moves the score")
+        axis.set_title(plain(own.machine.label))
+    figure.supxlabel("share of what moves the score", fontsize="medium")
     return figure
 
 

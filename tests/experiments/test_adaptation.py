@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from adjax.data.clips import Clip, ClipTable
+from adjax.data.clips import Clip, ClipTable, Split
 from adjax.model.extraction import ClipFeatures
 from adjax.model.named import make_spec
 from adjax.model.result import Result
@@ -38,10 +38,11 @@ def vectors() -> ClipFeatures:
     rng = np.random.default_rng(0)
     clips, rows = [], []
     for number, machine in enumerate(MACHINES):
-        for split, n, label in (("train", 12, 0), ("test", 8, 0), ("test", 8, 1)):
+        halves: tuple[tuple[Split, int, int], ...] = (("train", 12, 0), ("test", 8, 0), ("test", 8, 1))
+        for split, n, label in halves:
             for i in range(n):
                 name = f"{machine} {split} {label} {i}"
-                clips.append(Clip(Path(name), "pump", machine, split=split, label=label, key=name))  # type: ignore[arg-type]
+                clips.append(Clip(Path(name), "pump", machine, split=split, label=label, key=name))
                 rows.append(3 * number + rng.normal(size=D) + 9 * label * np.eye(D)[0])
     return ClipFeatures(ClipTable(tuple(clips)), np.array(rows, np.float32), np.arange(len(rows) + 1))
 
